@@ -1,0 +1,101 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+export DEBIAN_FRONTEND := noninteractive
+
+is_3_11 = -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
+PYTHON ?= $(shell for p in python3.11 python3; do $$p $(is_3_11) 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+SOURCES := agent hooks state
+PACKAGES := tests/testbed/packages.txt
+# `make demo ARGS="--seed 7"`, `make test ARGS="-x -k consul"`.
+ARGS ?=
+
+#? help: list the targets
+.PHONY: help
+help:
+	@sed -n 's/^#? \([a-z]*\): /  \1\t/p' $(MAKEFILE_LIST) | expand -t 13
+
+#? venv: make the environment .venv
+.PHONY: venv
+venv: .venv/installed
+
+# The project goes in as an editable install: the command `isthmus` exists and a changed or added module counts at once.
+# It needs no network, as setuptools is one of the pinned requirements and builds without isolation.
+.venv/installed: requirements/development.txt setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "isthmus needs Python 3.11 (make PYTHON=/path/to/python3.11)" >&2; exit 1; }
+	@$(BIN)/python $(is_3_11) 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/development.txt
+	@# Setuptools warns of directories named like the packages: they are the packages.
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Which Debian packages are missing, on a machine that knows of such packages.
+missing = if command -v dpkg-query >/dev/null && test -f $(PACKAGES); then \
+	for p in $$(sed 's/\#.*//' $(PACKAGES)); do \
+	test "$$(dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null)" = installed || echo $$p; done; fi
+
+#? packages: install the Debian packages that the testbed needs (as root)
+.PHONY: packages
+packages:
+	@missing=$$($(missing)); missing=$${missing//$$'\n'/ }; \
+	if test -z "$$missing"; then exit 0; fi; \
+	if test "$$(id -u)" != 0; then \
+		echo "Debian packages are missing. Please run: sudo apt-get install -y --no-install-recommends $$missing" >&2; exit 1; \
+	fi; \
+	apt-get update -q </dev/null; \
+	apt-get install -q -y --no-install-recommends $$missing </dev/null
+
+#? testbed: build the real servers that tests talk to, once
+.PHONY: testbed
+testbed: packages .venv/installed
+	$(BIN)/python tests/testbed/build.py
+
+#? lint: ruff, mypy and import-linter
+.PHONY: lint
+lint: .venv/installed
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy --strict --no-error-summary $(SOURCES) tests
+	$(BIN)/lint-imports --no-logo
+
+#? check: the quick half of `make test`: lint, unit and property tests
+.PHONY: check
+check: lint
+	$(BIN)/pytest --quiet $(wildcard tests/unit tests/property) $(ARGS)
+
+# All tests run in one pytest, so that one summary stands at the end.
+#? test: everything: packages, testbed, lint and all tests, with coverage
+.PHONY: test
+test: packages testbed lint
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest $(ARGS) || failed=$$?; \
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report || failed=$${failed:-$$?}; \
+	exit $${failed:-0}
+
+#? demo: show isthmus at work in build/demo; REAL=1 with real servers, ARGS="..." adds options
+.PHONY: demo
+demo: .venv/installed $(if $(REAL),testbed)
+	$(BIN)/isthmus demo --out build/demo $(if $(REAL),--real) $(ARGS)
+
+#? format: let ruff rewrite the code
+.PHONY: format
+format: .venv/installed
+	$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/ruff format .
+
+# `pip` itself is pinned as well: sqlite-utils requires it.
+compile := pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+#? lock: pin the requirements again; UPGRADE=1 takes newer versions
+.PHONY: lock
+lock: .venv/installed
+	$(BIN)/uv $(compile) $(if $(UPGRADE),--upgrade) requirements/runtime.in --output-file requirements/runtime.txt
+	$(BIN)/uv $(compile) $(if $(UPGRADE),--upgrade) requirements/development.in --output-file requirements/development.txt
+
+#? clean: remove what make made, except for the cached testbed
+.PHONY: clean
+clean:
+	rm -rf .venv build dist *.egg-info .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find $(SOURCES) tests -name __pycache__ -prune -exec rm -rf {} +

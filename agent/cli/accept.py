@@ -1,0 +1,114 @@
+"""``isthmus accept``."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import click
+
+from agent.cli.asking import Answer, NoAgentError, ask, ask_ours
+from agent.cli.exits import FAILED, HELD, USAGE
+from agent.cli.holds import show
+from agent.cli.logs import set_up_logging
+from agent.cli.once import show as show_outcome
+from agent.cli.opening import rehearsing, working
+from agent.cli.options import Options, Verb
+from agent.cli.tables import console
+from agent.config import Config, load
+from agent.daemon import Agent
+from agent.holds import Row, accepts, removals, withheld
+from agent.words import count, plain
+from state.errors import ClusterError, Fault, StateError
+
+UNKNOWN = 404
+
+
+@click.command(cls=Verb)
+@click.argument("name")
+@click.argument("hold", default="")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def command(options: Options, name: str, hold: str, yes: bool) -> int:
+    """Let held removals be carried out.
+
+    NAME is a registry, which is read first: only what is still missing goes. Or it is a cluster that withholds
+    deletions after a change of configuration or version. HOLD is the short name of one removal, as `isthmus holds`
+    shows it.
+
+    Goes through the control socket of the agent that runs. Without an agent it is a run of `once` that accepts what an
+    earlier run has held.
+    """
+    set_up_logging(options)
+    config = load(options.config)
+    if name not in config.registries and name not in config.clusters:
+        known = ", ".join([*config.registries, *config.clusters])
+        raise click.UsageError(f"There is no registry or cluster {name!r}. Known are: {known}")
+    try:
+        rows = ask_ours(config, "/v1/holds")["holds"]
+    except NoAgentError as silence:
+        return _accept_alone(options, config, name, hold, yes, silence)
+    if not _agreed(options, rows, name, hold, yes):
+        return 0
+    return _show(options, name, ask(config, "/v1/accept", {"name": name, "hold": hold}))
+
+
+def _accept_alone(options: Options, config: Config, name: str, hold: str, yes: bool, silence: NoAgentError) -> int:
+    """Accept in a single run, which has the state file to itself."""
+    with _alone(config, silence) as agent:
+        if name in config.registries:
+            rows = removals(agent)
+        else:
+            with rehearsing(config) as rehearsal:
+                planned = {one.cluster: one for one in rehearsal.plan()[0]}
+            if planned[name].error:
+                raise ClusterError(Fault.CLUSTER, f"cluster {name}: {planned[name].error}")
+            rows = withheld({name: planned[name].withheld})
+        if not _agreed(options, rows, name, hold, yes):
+            return 0
+        return show_outcome(options, agent, agent.once(accept=(name, hold)))
+
+
+@contextmanager
+def _alone(config: Config, silence: NoAgentError) -> Iterator[Agent]:
+    """Give an agent of our own; when there is one already, say why it was not asked."""
+    with ExitStack() as stack:
+        try:
+            agent = stack.enter_context(working(config))
+        except StateError as error:
+            raise StateError(f"{silence}; and {error}") from error
+        yield agent
+
+
+def _agreed(options: Options, rows: list[Row], name: str, hold: str, yes: bool) -> bool:
+    """List what would go and ask; False when that is nothing, or not wanted. UsageError for an unknown hold."""
+    held = {row["hold"]: row for row in rows if row["name"] == name and accepts(row)}
+    if not held:
+        _say(options, f"Nothing of {name} is held.", accepted=0, still_held=0)
+        return False
+    if hold and hold not in held:
+        raise click.UsageError(f"{name} has no hold {hold!r}. Known are: {', '.join(sorted(held))}")
+    show(console(stderr=options.json), [held[hold]] if hold else list(held.values()))
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody can be asked: standard input is no terminal. With --yes all of the above goes.")
+    if click.confirm("Let this go?", err=True):
+        return True
+    _say(options, "Everything stays as it is.", accepted=0, still_held=len(held))
+    return False
+
+
+def _show(options: Options, name: str, answer: Answer) -> int:
+    """Print what an agent answered; return the exit code."""
+    if answer.error:
+        click.echo(plain(answer.error), err=True)
+        return USAGE if answer.code == UNKNOWN else FAILED
+    accepted, still = answer.content["accepted"], answer.content["still_held"]
+    sentence = f"{name}: {count(accepted, 'removal')} accepted"
+    _say(options, f"{sentence}, {still} still held." if still else f"{sentence}.", accepted=accepted, still_held=still)
+    return HELD if still else 0
+
+
+def _say(options: Options, sentence: str, **numbers: int) -> None:
+    click.echo(json.dumps(numbers) if options.json else sentence)

@@ -1,0 +1,118 @@
+"""``isthmus status``."""
+
+import json
+from contextlib import closing
+from typing import Any
+
+import click
+from rich.console import Console
+
+from agent.cli.asking import NoAgentError, ask_ours, copy_of_state
+from agent.cli.logs import set_up_logging
+from agent.cli.options import Options, Verb
+from agent.cli.tables import ago, console, lines, table
+from agent.config import Config, load
+from agent.report import remembered
+from agent.words import plain, span
+
+Report = dict[str, Any]
+
+
+@click.command(cls=Verb)
+@click.pass_obj
+def command(options: Options) -> int:
+    """Show how it is with every registry and cluster.
+
+    Asks the agent through its control socket; when none answers, what its state file remembers is shown.
+    """
+    set_up_logging(options)
+    config = load(options.config)
+    try:
+        report, silence = ask_ours(config, "/v1/status"), ""
+    except NoAgentError as error:
+        report, silence = _remembered(config, error), str(error)
+    if options.json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _show(report, silence)
+    return 0
+
+
+def _remembered(config: Config, silence: NoAgentError) -> Report:
+    with closing(copy_of_state(config, silence)) as checkpoint:
+        return remembered(config, checkpoint)
+
+
+def _show(report: Report, silence: str) -> None:
+    output = console()
+    if silence:
+        output.print(f"{plain(silence)}. This is what {plain(report['state'])} remembers:")
+    else:
+        output.print(f"isthmus {report['version']}, owner {report['owner']}, state file {plain(report['state'])}")
+    if report["unsaved"]:
+        output.print(f"What is believed cannot be saved, and is kept in memory: {plain(report['unsaved'])}")
+    _show_registries(output, report["registries"])
+    _show_clusters(output, report["clusters"])
+
+
+def _show_registries(output: Console, registries: Report) -> None:
+    columns = ("REGISTRY", "STATE", "READ", "SERVICES", "INSTANCES", "PRESENT", "IN SERVICE", "WAITING")
+    output.print()
+    output.print(table(columns, [_registry(name, one) for name, one in registries.items()]))
+    for name, one in registries.items():
+        output.print(f"{name}: {_reading(one)}")
+        if one["error"]:
+            since = one["failing_seconds"]
+            output.print(f"  failing{'' if since is None else f' for {span(since)}'}: {plain(one['error'])}")
+        lines(output, "  cannot be read", [f"{row['service']}: {row['reason']}" for row in one["unreadable"]])
+        lines(output, "  rejected", [_named(row) for row in one["rejected"]])
+        lines(output, "  ignored values", [_named(row) for row in one["dropped"]])
+
+
+def _registry(name: str, one: Report) -> tuple[str, ...]:
+    waiting = ", ".join(f"{number} {reason}" for reason, number in one["waiting"].items())
+    return (
+        name,
+        one["state"],
+        ago(one["last_read_seconds"]),
+        str(one["services"]),
+        str(one["instances"]),
+        _of(one["present"]),
+        _of(one["in_service"]),
+        waiting or "none",
+    )
+
+
+def _of(pair: Report) -> str:
+    return f"{pair['now']} of {pair['baseline']}"
+
+
+def _reading(one: Report) -> str:
+    epoch = "" if one["epoch_seconds"] is None else f", begun {ago(one['epoch_seconds'])}"
+    found = f"index {one['index']}, epoch {one['epoch']}{epoch}"
+    if one["passes"]:
+        found += f", {one['passes']} passes, the last one in {span(one['pass_seconds'])}"
+    return f"{found}, {one['repairs']} repairs by sweeps"
+
+
+def _named(row: Report) -> str:
+    return f"{row['service']}/{row['node']}/{row['id']}: {row['reason']}"
+
+
+def _show_clusters(output: Console, clusters: Report) -> None:
+    columns = ("CLUSTER", "POLICY", "STATE", "OBJECTS", "PENDING", "OLDEST", "WRITES", "REPAIRS", "WITHHELD")
+    output.print()
+    output.print(table(columns, [_cluster(name, one) for name, one in clusters.items()]))
+    for name, one in clusters.items():
+        if one.get("error"):
+            output.print(f"{name}: {plain(one['error'])}")
+        lines(output, f"{name}: left alone", [f"{row['object']}: {row['reason']}" for row in one.get("parked", ())])
+        lines(output, f"{name}: rejected or in disagreement", one.get("troubles", ()))
+
+
+def _cluster(name: str, one: Report) -> tuple[str, ...]:
+    oldest = one.get("oldest_pending_seconds")
+    numbers = [str(one.get(key, "-")) for key in ("writes", "repairs", "withheld")]
+    pending = str(one.get("pending", "-"))
+    old = "-" if oldest is None else span(oldest)
+    return (name, one["policy"], one["state"], str(one["objects"]), pending, old, *numbers)

@@ -1,0 +1,251 @@
+"""The shape of the configuration file, for pydantic and, as a JSON schema, for editors.
+
+Internal to this package: what others get are the frozen values of ``settings``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, SkipJsonSchema
+from pydantic_core import core_schema
+
+from agent.clusters.settings import Policy
+from agent.config.fields import (
+    ConsulUrl,
+    Domain,
+    Duration,
+    FileName,
+    Glob,
+    HostTemplate,
+    LabelKey,
+    LabelValue,
+    Name,
+    NameKey,
+    Namespace,
+    Port,
+    Prefix,
+    Protocol,
+    Region,
+    ServerUrl,
+    Text,
+    Word,
+)
+from state.limits import Limits
+
+KINDS = ("kubeconfig", "server", "directory")
+UNCLEAR = "unclear"  # a cluster of no kind or several: its other keys are still checked
+EVERYTHING = "*"
+_SIMILAR = 0.7
+_LONGEST_KEY = 64  # the comparison of longer ones takes long, and no key is near that
+
+
+class Part(BaseModel):
+    """A mapping whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class ConsulPart(Part):
+    """A Consul datacenter."""
+
+    type: Literal["consul"] = Field(description="The kind of registry.")
+    url: ConsulUrl = Field(description="Where Consul's HTTP API answers.")
+    datacenter: Word | None = Field(default=None, description="The datacenter to ask for, if not the agent's own.")
+    token_file: FileName | None = Field(default=None, description="The file that holds the ACL token.")
+    ca_file: FileName | None = Field(default=None, description="Certificates that Consul's is verified with.")
+    cert_file: FileName | None = Field(default=None, description="The client certificate; needs key_file.")
+    key_file: FileName | None = Field(default=None, description="The key of the client certificate.")
+    tls_server_name: Word | None = Field(default=None, description="The name in Consul's certificate, if not the host.")
+    services: list[Glob] = Field(
+        default=[EVERYTHING], min_length=1, description="Globs: which services, and the token's scope."
+    )
+    probe: Word | None = Field(default=None, description="A service in scope that must always be readable.")
+    address: Word = Field(default="lan", description="Which tagged address to publish.")
+    region: Region | None = Field(default=None, description="The locality's first part, instead of the datacenter.")
+    metadata_prefix: Prefix = Field(default="", description="What the metadata keys that isthmus reads begin with.")
+
+
+class ClusterPart(Part):
+    """What every cluster has, whatever its kind."""
+
+    namespace: Namespace = Field(description="Where objects go if no rule says otherwise.")
+    policy: Policy = Field(default="sync", description="upsert-only deletes nothing; paused writes nothing.")
+
+
+class KubeconfigPart(ClusterPart):
+    """A Kubernetes API server by kubeconfig."""
+
+    kubeconfig: FileName
+    context: Text | None = Field(default=None, description="The context to use; the current one if not given.")
+
+
+class ServerPart(ClusterPart):
+    """A Kubernetes API server by URL, CA and token."""
+
+    server: ServerUrl
+    ca_file: FileName = Field(description="Certificates that the server's is verified with.")
+    token_file: FileName = Field(description="The file that holds the bearer token.")
+
+
+class DirectoryPart(ClusterPart):
+    """A directory that holds resources as files."""
+
+    directory: FileName
+
+
+class UnclearPart(ClusterPart):
+    """A cluster whose kind cannot be told; the second pass says so."""
+
+    kubeconfig: Any = None
+    server: Any = None
+    directory: Any = None
+    context: Any = None
+    ca_file: Any = None
+    token_file: Any = None
+
+
+CLUSTERS: Mapping[str, type[ClusterPart]] = {
+    "kubeconfig": KubeconfigPart,
+    "server": ServerPart,
+    "directory": DirectoryPart,
+    UNCLEAR: UnclearPart,
+}
+
+
+def kind_of(cluster: object) -> str:
+    """Tell a cluster's kind by its keys, also by one that is misspelt."""
+    if not isinstance(cluster, dict):
+        return KINDS[0]  # any will do: each says that it must be a mapping
+    kinds = [kind for kind in KINDS if kind in cluster] or sorted(
+        {kind for kind in meant(cluster, UnclearPart).values() if kind in KINDS}
+    )
+    return kinds[0] if len(kinds) == 1 else UNCLEAR
+
+
+ClusterUnion = Annotated[
+    Annotated[KubeconfigPart, Tag("kubeconfig")]
+    | Annotated[ServerPart, Tag("server")]
+    | Annotated[DirectoryPart, Tag("directory")]
+    | Annotated[SkipJsonSchema[UnclearPart], Tag(UNCLEAR)],
+    Discriminator(kind_of),
+]
+
+
+class MatchPart(Part):
+    """Which registrations a rule is for; all must match."""
+
+    registry: Glob = EVERYTHING
+    service: Glob = EVERYTHING
+    tag: Glob | None = None
+    metadata: dict[str, str] = Field(default={}, description="Globs of values, by key.")
+
+
+class RulePart(Part):
+    """One rule; later rules win field by field, labels merge, lists replace."""
+
+    match: MatchPart = MatchPart()
+    host: HostTemplate | None = Field(default=None, description="A template with {service} and {domain}.")
+    namespace: Namespace | None = None
+    labels: dict[LabelKey, LabelValue] = {}
+    port: Port | None = Field(default=None, description="The host's port; instance takes the one that instances share.")
+    protocol: Protocol | None = None
+    clusters: list[str] | None = Field(
+        default=None, min_length=1, description="The clusters that get it; all if not given."
+    )
+    warning: Literal["include", "exclude"] | None = Field(
+        default=None, description="Whether a warning check lets traffic pass."
+    )
+    skip: bool | None = Field(default=None, description="Whether to leave the registrations out.")
+
+
+_NO_OTHER: dict[str, Any] = {"additionalProperties": False}
+_DURATIONS = Annotated[list[Duration], Field(min_length=1)]
+_LIMITS: dict[str, Any] = {
+    field.name: (_DURATIONS if isinstance(field.default, tuple) else Duration, None) for field in fields(Limits)
+}
+LimitsPart = create_model("LimitsPart", __base__=Part, __doc__="Timing constants, rarely needed.", **_LIMITS)
+
+
+class DocumentPart(Part):
+    """The configuration of isthmus."""
+
+    owner: Name = Field(description="Under which identity objects are written: one agent's, or its pair's.")
+    state: FileName = Field(default="/var/lib/isthmus/state.db", description="The file that remembers.")
+    domain: Domain = Field(default="mesh.internal", description="The domain of hosts that no rule names.")
+    registries: dict[NameKey, ConsulPart] = Field(
+        min_length=1,
+        description="Registries by name; their order decides whose fields win for one endpoint.",
+        json_schema_extra=_NO_OTHER,
+    )
+    clusters: dict[NameKey, ClusterUnion] = Field(
+        min_length=1, description="Clusters by name.", json_schema_extra=_NO_OTHER
+    )
+    rules: list[RulePart] = []
+    control: FileName = Field(default="/run/isthmus/control.sock", description="The socket for accept and pause.")
+    limits: LimitsPart = LimitsPart()  # type: ignore[valid-type]  # made above, from Limits
+
+
+def part_at(place: tuple[str | int, ...], value: object) -> type[Part]:
+    """Return the shape of the mapping at a place; ``value`` is what stands there.
+
+    Raises LookupError for a place whose keys are free.
+    """
+    match place:
+        case ():
+            return DocumentPart
+        case ("registries", _):
+            return ConsulPart
+        case ("clusters", _):
+            return CLUSTERS[kind_of(value)]
+        case ("rules", _):
+            return RulePart
+        case ("rules", _, "match"):
+            return MatchPart
+        case ("limits",):
+            return LimitsPart
+    raise LookupError(place)
+
+
+def nearest(key: str, part: type[Part]) -> str:
+    """Return the key that an unknown one was meant to be, or ""."""
+    word = key.lower().replace("-", "_")
+    known = list(part.model_fields)
+    if not word or len(word) > _LONGEST_KEY:
+        return ""
+    for name in known:
+        if name == word or name.startswith(f"{word}_"):
+            return name
+    return next(iter(get_close_matches(word, known, 1, _SIMILAR)), "")
+
+
+def meant(mapping: Mapping[str, object], part: type[Part]) -> dict[str, str]:
+    """Return, for each unknown key of a mapping, the known one that it was meant to be."""
+    unknown = [key for key in mapping if key not in part.model_fields]
+    return {key: name for key in unknown if (name := nearest(key, part)) and name not in mapping}
+
+
+class _EditorSchema(GenerateJsonSchema):
+    """Without null, which stands for a key that is not there, and without titles, which only repeat the keys."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
+        return False
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        found = super().default_schema(schema)
+        if isinstance(schema.get("default"), Part | None):
+            found.pop("default", None)
+        return found
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the file, for editors."""
+    found = DocumentPart.model_json_schema(schema_generator=_EditorSchema)
+    for part in (found, *found["$defs"].values()):
+        del part["title"]
+    return {"$schema": GenerateJsonSchema.schema_dialect, "title": "isthmus", **found}

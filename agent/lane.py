@@ -1,0 +1,366 @@
+"""Everything that serves one cluster: it plans dirty places and writes what differs, sharing nothing.
+
+The checkpoint is the retry queue: a change counts as applied only after the
+cluster acknowledged it; what failed is simply planned again.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from agent.clusters import Cluster
+from agent.clusters.settings import Policy
+from agent.gate import instances_of
+from agent.hosts import Place
+from agent.merge import HostKey
+from agent.naming import host_label
+from agent.plan import Change
+from agent.proposal import Proposer
+from agent.retry import Retries
+from agent.sight import Sight
+from agent.view import View
+from agent.writes import Done, Writes
+from state.checkpoint import Applied, Carried, Checkpoint, Event
+from state.errors import ClusterError, Fault, StateError
+from state.limits import Limits
+from state.model import Held, ResourceKey
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneReport:
+    """How one cluster is being served; times are monotonic seconds."""
+
+    policy: Policy
+    read: bool
+    error: str
+    objects: int
+    pending: int
+    planned: int  # changes under way
+    oldest: float | None
+    writes: int
+    repairs: int
+    withheld: tuple[Held, ...]
+    parked: tuple[tuple[ResourceKey, str], ...]
+    troubles: tuple[str, ...]
+
+
+class Lane:
+    """Keeps one cluster as the view has it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        proposer: Proposer,
+        view: View,
+        checkpoint: Checkpoint,
+        limits: Limits,
+    ) -> None:
+        self.name = cluster.name
+        self.proposer = proposer
+        self._serving = proposer.serving
+        self._carried = checkpoint.carried(cluster.name)
+        self._cluster = cluster
+        self._view = view
+        self._checkpoint = checkpoint
+        self._limits = limits
+        self._retries = Retries(limits)
+        self._wake = threading.Condition()
+        self._dirty: dict[Place, float] = {}
+        self._whole: Mapping[ResourceKey, Held] | None = None  # read, and not yet taken
+        self._delivered: dict[ResourceKey, Held | None] = {}
+        self._done: deque[Done] = deque()
+        self._read_error = ""
+        self._write_error = ""
+        self._written = 0
+        self._stopping = threading.Event()
+        self._settled = threading.Event()
+        self._writes = Writes(cluster, self._report_done)
+        self._sight = Sight(cluster, self._picture, self, limits)
+        self._thread = threading.Thread(target=self._run, name=f"{self.name} lane", daemon=True)
+
+    # Life
+
+    def start(self) -> None:
+        """Read the cluster, then write and watch until stopped."""
+        self._view.follow(self)
+        self._thread.start()
+        self._sight.start()
+
+    def stop(self) -> None:
+        """Let writes in flight end, for a while, and stop."""
+        self._stopping.set()
+        with self._wake:
+            self._wake.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(self._limits.stop)
+        self._writes.stop()
+        self._sight.stop()
+
+    def mark(self, hosts: Collection[HostKey], heard: float) -> None:
+        """Note that these hosts may have changed."""
+        self._mark(self._places(hosts), heard)
+
+    def _mark(self, places: Collection[Place], heard: float) -> None:
+        with self._wake:
+            for place in places:
+                self._dirty.setdefault(place, heard)
+            self._settled.clear()
+            self._wake.notify_all()
+
+    def settle(self, timeout: float | None) -> bool:
+        """Wait until there is nothing to do now, what failed included; tell whether that came."""
+        return self._settled.wait(timeout)
+
+    # The mirror
+
+    def see_whole(self, objects: Mapping[ResourceKey, Held]) -> None:
+        """Take a whole picture."""
+        with self._wake:
+            self._whole = objects
+            self._delivered.clear()
+            self._settled.clear()
+            self._wake.notify_all()
+
+    def see_one(self, key: ResourceKey, held: Held | None) -> None:
+        """Take what became of one object."""
+        with self._wake:
+            self._delivered[key] = held
+            self._settled.clear()
+            self._wake.notify_all()
+
+    def see_nothing(self, why: str) -> None:
+        """Note that the cluster cannot be read, or, without a reason, that it can."""
+        self._read_error = self._note(self._read_error, why)
+        with self._wake:
+            self._settle_if_idle()
+
+    def _picture(self) -> Mapping[ResourceKey, Held]:
+        """Read the cluster; one that is met for the first time teaches what it holds."""
+        objects = self._cluster.read(self.proposer.namespaces)
+        if self.proposer.unmet:
+            self._view.adopt(instances_of(held for held in objects.values() if held.owner == self._serving.owner))
+        return objects
+
+    def look_once(self) -> None:
+        """Take a picture to plan by, without any thread; ClusterError when the cluster cannot be read."""
+        self.proposer.take(self._picture())
+
+    def plan_once(self) -> tuple[tuple[Change, ...], tuple[Held, ...]]:
+        """Return what would be written, and the deletions that would be held, as things stand."""
+        changes = self._propose_all()
+        self.proposer.conclude()
+        if not self.proposer.withheld():
+            changes = self._propose_all()
+        return changes, self.proposer.withheld()
+
+    def _propose_all(self) -> tuple[Change, ...]:
+        now = time.monotonic()
+        places = self.proposer.places() | self._places(self._view.hosts())
+        return tuple(change for place in sorted(places) for change in self.proposer.propose(place, now))
+
+    def _places(self, hosts: Collection[HostKey]) -> set[Place]:
+        return {Place(host.namespace or self._serving.namespace, host_label(host.host)) for host in hosts}
+
+    def _note(self, before: str, error: str) -> str:
+        if error and error != before:
+            logger.warning("cluster %s: %s", self.name, error)
+        elif before and not error:
+            logger.info("cluster %s: works again", self.name)
+        return error
+
+    # The writer
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._stopping.is_set() or self._ready()):
+                    self._settle_if_idle()
+                    self._wake.wait(self._until())
+                if self._stopping.is_set() and not self._writes.jobs:
+                    return
+                whole, self._whole = self._whole, None
+                delivered, self._delivered = self._delivered, {}
+                done = [self._done.popleft() for _ in range(len(self._done))]
+            try:
+                self._take(whole, delivered)
+                self._finish(done)
+                if not self._stopping.is_set():
+                    self._begin()
+                elif not self._writes.jobs:
+                    return
+            except Exception:  # the lane's one net: everything is planned again
+                logger.exception("cluster %s: writing failed", self.name)
+                self._writes.jobs.clear()
+                self._stopping.wait(self._limits.backoff[0])
+                self._mark(self.proposer.places(), time.monotonic())
+
+    def _ready(self) -> bool:
+        """Tell whether there is something to do now."""
+        if self._done or self._delivered or self._whole is not None:
+            return True
+        now = time.monotonic()
+        if not self.proposer.read or not self._retries.open(now):
+            return False
+        due = self._due()
+        return any(place not in self._writes.jobs for place in self._dirty) or (due is not None and due <= now)
+
+    def _due(self) -> float | None:
+        """Return when something becomes possible by time alone."""
+        due = [at for at in (self._retries.next(), self.proposer.next()) if at is not None]
+        return min(due, default=None)
+
+    def _until(self) -> float | None:
+        """Return for how many seconds there is nothing to do unless something happens."""
+        now = time.monotonic()
+        due = self._retries.opens if not self._retries.open(now) else self._due()
+        return None if due is None else max(0.001, due - now)
+
+    def _settle_if_idle(self) -> None:
+        """Declare the lane settled when all that is left waits for time to pass."""
+        if self._writes.jobs or self._ready():
+            return
+        if self._read_error if not self.proposer.read else not (self._dirty and self._retries.open(time.monotonic())):
+            self._settled.set()
+
+    def _take(self, whole: Mapping[ResourceKey, Held] | None, delivered: dict[ResourceKey, Held | None]) -> None:
+        places: set[Place] = set()
+        if whole is not None:
+            places = self.proposer.take(whole)
+            self.mark(self._view.hosts(), time.monotonic())
+        for key, held in delivered.items():
+            places |= self.proposer.deliver(key, held)
+        if places:
+            self._mark(places, time.monotonic())
+
+    def _begin(self) -> None:
+        """Plan what is dirty and hand the first phase of each place to the pool."""
+        now = time.monotonic()
+        places = set(self._retries.due(now)) | self.proposer.due(now)
+        if places:
+            self._mark(places, now)
+        if not self.proposer.read or not self._retries.open(now):
+            return
+        with self._wake:
+            free = [place for place in self._dirty if place not in self._writes.jobs]
+            taken = {place: self._dirty.pop(place) for place in free}
+        for place, heard in taken.items():
+            proposed = self.proposer.propose(place, now)
+            self._retries.reconcile(place, {change.key for change in proposed})
+            changes = [change for change in proposed if self._retries.may(change, now)]
+            if changes:
+                self._writes.begin(place, heard, changes)
+        self._remember(self.proposer.found())
+        self._conclude()
+
+    def _report_done(self, done: Done) -> None:
+        with self._wake:
+            self._done.append(done)
+            self._wake.notify_all()
+
+    def _finish(self, done: list[Done]) -> None:
+        """Remember what the cluster acknowledged, and go on with what follows."""
+        applied: list[Applied] = []
+        gone: list[ResourceKey] = []
+        events: list[Event] = []
+        for one in done:
+            if one.error is None:
+                self._retries.succeeded(one.change.key)
+                self._write_error = self._note(self._write_error, "")
+                self._written += 1
+                row = self.proposer.acknowledge(one.change, one.held, one.at)
+                if row:
+                    applied.append(row)
+                else:
+                    gone.append(one.change.key)
+                events.append(self._event(one))
+            else:
+                self._fail(one, one.error)
+        self._remember(applied, gone, events)
+        go_on = self._retries.open(time.monotonic()) and not self._stopping.is_set()
+        for one in done:
+            if self._writes.advance(one.job, go_on):
+                self._mark([one.job.place], one.job.heard)
+
+    def _remember(
+        self, applied: Collection[Applied], gone: Collection[ResourceKey] = (), events: Collection[Event] = ()
+    ) -> None:
+        if applied or gone:
+            try:
+                self._checkpoint.apply(self.name, applied, gone, events)
+            except StateError as error:
+                logger.error("cluster %s: %s", self.name, error)
+
+    def _event(self, one: Done) -> Event:
+        lag = one.at - one.job.heard
+        why = one.change.why
+        logger.info("cluster %s: %s %s (%s), %.1f ms", self.name, one.change.action, one.change.key, why, 1000 * lag)
+        return Event(time.time(), self.name, str(one.change.action), one.change.key, why, lag)
+
+    def _fail(self, one: Done, error: ClusterError) -> None:
+        key, fault = one.change.key, error.fault
+        if fault in (Fault.CONFLICT, Fault.EXISTS):
+            if one.held is not None and not self.proposer.is_of_isthmus(one.held):
+                self._retries.park(one.change, one.job.place, f"{key} is there and not isthmus': left alone", one.at)
+                return
+            self.proposer.deliver(key, one.held)
+        elif fault is Fault.MISSING:
+            self.proposer.deliver(key, None)
+        self._write_error = self._note(self._write_error, str(error))
+        self._retries.failed(one.change, one.job.place, error, one.at)
+        if not self._retries.open(one.at):
+            self._mark([one.job.place], one.job.heard)
+
+    def _conclude(self) -> None:
+        """When the whole plan is carried out, remember under what configuration."""
+        if not self._view.passed() or self._serving.policy == "paused":
+            return
+        with self._wake:
+            if self._writes.jobs or self._dirty or self._delivered or self._retries.waiting():
+                return
+        carried = self.proposer.conclude()
+        if carried and carried != self._carried:
+            try:
+                self._checkpoint.set_carried(self.name, carried)
+                self._carried = carried
+            except StateError as error:
+                logger.error("cluster %s: %s", self.name, error)
+
+    def store_elapsed(self) -> None:
+        """Store for how long ServiceEntries have been of no use."""
+        self._remember(self.proposer.unneeded(time.monotonic()))
+
+    # Asking
+
+    def accept(self) -> int:
+        """Carry out the deletions that are held as perhaps our own mistake; return how many."""
+        with self._wake:
+            withheld = self.proposer.accept()
+        carried = self._checkpoint.carried(self.name) or Carried()
+        self._checkpoint.set_carried(self.name, carried._replace(accepted=self._serving.configuration))
+        self._mark(self.proposer.places(), time.monotonic())
+        return withheld
+
+    def report(self) -> LaneReport:
+        """Return how the cluster is being served."""
+        with self._wake:
+            waiting = [*self._dirty.values(), *(job.heard for job in tuple(self._writes.jobs.values()))]
+            waiting += self._retries.since()
+            return LaneReport(
+                policy=self._serving.policy,
+                read=self.proposer.read,
+                error=self._read_error or self._write_error,
+                objects=len(self.proposer.mirror.objects),
+                pending=len(waiting) + self.proposer.paused(),
+                planned=self._writes.planned(),
+                oldest=min(waiting, default=None),
+                writes=self._written,
+                repairs=self.proposer.repairs,
+                withheld=self.proposer.withheld(),
+                parked=self._retries.parked() + self.proposer.fighting(),
+                troubles=self.proposer.troubles(),
+            )

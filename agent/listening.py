@@ -1,0 +1,57 @@
+"""What the hook of one registry speaks to."""
+
+import time
+from collections.abc import Collection
+
+from agent import guard
+from agent.belief import Belief
+from agent.standing import HELD, begin_epoch
+from agent.view import View
+from state.model import Reading, Reason, Snapshot
+
+
+class RegistryListener:
+    """The view, as seen by one registry's hook."""
+
+    def __init__(self, view: View, registry: str) -> None:
+        self._view = view
+        self._registry = registry
+
+    @property
+    def _belief(self) -> Belief:
+        return self._view.beliefs[self._registry]
+
+    def services(self) -> Collection[str]:
+        """Return the services of which an instance is believed."""
+        with self._view.lock:
+            return set(self._belief.services)
+
+    def services_of(self, node: str) -> Collection[str]:
+        """Return the services of which an instance on a node is believed."""
+        with self._view.lock:
+            return self._belief.services_of(node)
+
+    def doubts(self, snapshot: Snapshot) -> bool:
+        """Tell whether a snapshot removes something, or speaks of a removal that waits."""
+        with self._view.lock:
+            return guard.doubts(self._belief.view(), snapshot, self._belief.carries)
+
+    def hear(self, reading: Reading) -> Collection[str]:
+        """Judge a reading and act on it; return the services whose content changed."""
+        return self._view.hear(reading)
+
+    def begin_epoch(self) -> None:
+        """Note that another life of the registry's data has begun."""
+        with self._view.lock:
+            self._belief.standing = begin_epoch(self._belief.standing, time.monotonic())
+        self._view.store_elapsed()
+
+    def next_pass(self, last: float) -> float | None:
+        """Return when what waits needs a pass, the last one having ended at ``last``."""
+        with self._view.lock:
+            reasons = {row.reason for row in self._belief.waiting.values()}
+        if Reason.LOOK in reasons:
+            return last
+        if not reasons.isdisjoint(HELD):
+            return last + self._view.limits.release_spacing
+        return None

@@ -1,0 +1,64 @@
+"""A lane's picture of the isthmus objects in its cluster, whoever owns them."""
+
+from collections.abc import Iterable, Mapping
+
+from agent.hosts import Place
+from agent.naming import host_label
+from state.model import SERVICE_ENTRY, WORKLOAD_ENTRY, Held, ResourceKey
+
+
+class Mirror:
+    """Objects by key, and the keys at each place."""
+
+    def __init__(self) -> None:
+        self.objects: dict[ResourceKey, Held] = {}
+        self._at: dict[Place, set[ResourceKey]] = {}
+
+    def replace(self, objects: Mapping[ResourceKey, Held]) -> set[Place]:
+        """Take a whole new picture; return every place that is in the old or the new one."""
+        places = set(self._at)
+        self.objects, self._at = {}, {}
+        for held in objects.values():
+            self.put(held)
+        return places | set(self._at)
+
+    def put(self, held: Held) -> set[Place]:
+        """Take one object; return the places that it is and was at."""
+        before = self.drop(held.key)
+        self.objects[held.key] = held
+        place = place_of(held)
+        self._at.setdefault(place, set()).add(held.key)
+        return before | {place}
+
+    def drop(self, key: ResourceKey) -> set[Place]:
+        """Forget one object; return the place that it was at."""
+        held = self.objects.pop(key, None)
+        if held is None:
+            return set()
+        place = place_of(held)
+        self._at[place].discard(key)
+        if not self._at[place]:
+            del self._at[place]
+        return {place}
+
+    def at(self, place: Place, keys: Iterable[ResourceKey] = ()) -> list[Held]:
+        """Return what is at a place, and what has one of these keys wherever it is."""
+        found = self._at.get(place, set()) | {key for key in keys if key in self.objects}
+        return [self.objects[key] for key in found]
+
+    def places(self) -> set[Place]:
+        """Return every place that holds something."""
+        return set(self._at)
+
+    def has_workloads(self, place: Place) -> bool:
+        """Tell whether any owner's WorkloadEntry is at a place."""
+        return any(key.kind == WORKLOAD_ENTRY for key in self._at.get(place, ()))
+
+    def entries(self, owner: str) -> list[Held]:
+        """Return the ServiceEntries of an author."""
+        return [h for key, h in self.objects.items() if key.kind == SERVICE_ENTRY and h.owner == owner]
+
+
+def place_of(held: Held) -> Place:
+    """Return where an object is, as its labels or its name say."""
+    return Place(held.key.namespace, host_label(held.host))

@@ -1,0 +1,317 @@
+"""What a lane may do about one place of its cluster now, and what it has to leave for later, and why."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from agent.clusters.settings import Policy
+from agent.gate import Gate, gate, too_many
+from agent.hosts import Place
+from agent.merge import Host
+from agent.mirror import Mirror, place_of
+from agent.plan import Action, Change, plan
+from agent.retry import content_digest
+from agent.translate import Translation, translate
+from agent.view import View
+from state.checkpoint import Applied, Carried
+from state.limits import Limits
+from state.model import MANAGED_BY, OWNER_LABEL, PRODUCT, SERVICE_ENTRY, WORKLOAD_ENTRY, Held, Resource, ResourceKey
+
+REPAIRS = 3  # of one object within limits.fight; the next one would be a fight
+RECHECK = 60.0  # seconds after which a deletion that may not be yet is looked at again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Whom a lane serves, and as whom: ``configuration`` is the digest of what decides its objects."""
+
+    cluster: str
+    namespace: str
+    policy: Policy
+    owner: str
+    configuration: str
+    version: str
+    namespaces: frozenset[str] = frozenset()  # that rules name
+
+
+class Proposer:
+    """Plans the places of one cluster; used by one thread."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        view: View,
+        limits: Limits,
+        applied: dict[ResourceKey, Applied],
+        carried: Carried | None,
+    ) -> None:
+        self.serving = serving
+        self.mirror = Mirror()
+        self.read = False
+        self.repairs = 0
+        self.applied = applied
+        self._view = view
+        self._limits = limits
+        self.unmet = carried is None and not applied  # nothing remembers this cluster
+        self._suspect = carried is not None and not self._trusts(carried)
+        self._withheld: dict[ResourceKey, Held] = {}
+        self._again: set[Place] = set()
+        self._shut: dict[Place, float] = {}
+        self._desired_at: dict[ResourceKey, Place] = {}
+        self._desired: dict[Place, frozenset[ResourceKey]] = {}
+        self._troubles: dict[Place, tuple[str, ...]] = {}
+        self._repairing: set[ResourceKey] = set()
+        self._repaired: dict[ResourceKey, list[float]] = {}
+        now = time.monotonic()
+        self._unneeded = {key: now - row.unneeded for key, row in applied.items() if row.unneeded is not None}
+        self._expiry = {key: since + limits.service_entry_grace for key, since in self._unneeded.items()}
+        self._found: list[Applied] = []
+        self._paused: dict[Place, int] = {}
+        self._fighting: dict[ResourceKey, str] = {}
+
+    def _trusts(self, carried: Carried) -> bool:
+        same = (carried.configuration, carried.version) == (self.serving.configuration, self.serving.version)
+        return same or carried.accepted == self.serving.configuration
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """Return every namespace that the configuration or what was applied names."""
+        return self.serving.namespaces | {self.serving.namespace} | {key.namespace for key in self.applied}
+
+    def places(self) -> set[Place]:
+        """Return every place that holds, or should hold, something."""
+        return self.mirror.places() | set(self._desired)
+
+    # The mirror
+
+    def take(self, objects: Mapping[ResourceKey, Held]) -> set[Place]:
+        """Take a whole picture of the cluster; return every place that it concerns."""
+        if self.unmet and any(held.owner == self.serving.owner for held in objects.values()):
+            self._suspect = True  # objects of ours, and nobody remembers under what they were written
+        self.unmet, self.read = False, True
+        return self.mirror.replace({key: self._own(held) for key, held in objects.items()})
+
+    def deliver(self, key: ResourceKey, held: Held | None) -> set[Place]:
+        """Take what became of one object; return the places that it concerns, none if it is known."""
+        if held is None:
+            return self.mirror.drop(key)
+        held, known = self._own(held), self.mirror.objects.get(key)
+        if known is not None and replace(known, endpoint=held.endpoint) == held:
+            return set()
+        return self.mirror.put(held) | ({self._desired_at[key]} if key in self._desired_at else set())
+
+    def _own(self, held: Held) -> Held:
+        """Return an object with what we know to be ours in it, even if its labels were tampered with."""
+        row = self.applied.get(held.key)
+        if row is None:
+            return held
+        held = replace(held, own_labels=row.labels)
+        if held.uid == row.uid and held.owner != self.serving.owner and held.key.kind == WORKLOAD_ENTRY:
+            return replace(held, labels={**held.labels, OWNER_LABEL: self.serving.owner}, spec_digest="")
+        return held
+
+    def is_of_isthmus(self, held: Held) -> bool:
+        """Tell whether an object is ours, or another owner's of isthmus."""
+        row = self.applied.get(held.key)
+        return held.labels.get(MANAGED_BY) == PRODUCT or (row is not None and row.uid == held.uid)
+
+    # Planning
+
+    def propose(self, place: Place, now: float) -> list[Change]:
+        """Return the changes that may be carried out at a place now."""
+        host = self._view.host(place, self.serving.namespace)
+        translation = self._translate(place, host)
+        keys = frozenset(resource.key for resource in translation.resources)
+        for key in self._desired.pop(place, frozenset()) - keys:
+            self._desired_at.pop(key, None)
+        if keys:
+            self._desired[place] = keys
+            self._desired_at.update(dict.fromkeys(keys, place))
+        held = self.mirror.at(place, keys)
+        self._shut.pop(place, None)
+        for one in held:
+            self._withheld.pop(one.key, None)
+            if one.key.kind == SERVICE_ENTRY and one.owner == self.serving.owner:
+                self._need(one.key, one.key in keys or self.mirror.has_workloads(place), now)
+        planned = plan(translation.resources, held, self.serving.owner)
+        changes = [self._tell_repair(change) for change in planned if self._may(change, place, now)]
+        self._recognise(translation, held, {change.key for change in planned})
+        if self.serving.policy == "paused":
+            self._paused[place] = len(changes)
+            return []
+        return changes
+
+    def _recognise(self, translation: Translation, held: list[Held], changing: set[ResourceKey]) -> None:
+        """Remember objects that are there as desired though nothing remembers writing them."""
+        there = {one.key: one for one in held if one.owner == self.serving.owner}
+        for resource in translation.resources:
+            key = resource.key
+            if key in there and key not in changing and key not in self.applied:
+                self.applied[key] = _row(resource, there[key])
+                self._found.append(self.applied[key])
+
+    def found(self) -> list[Applied]:
+        """Return what was recognised since the last call."""
+        found, self._found = self._found, []
+        return found
+
+    def _translate(self, place: Place, host: Host | None) -> Translation:
+        if host is None:
+            self._troubles.pop(place, None)
+            return Translation()
+        serving = self.serving
+        translation = translate(host, owner=serving.owner, cluster=serving.cluster, namespace=serving.namespace)
+        troubles = (*translation.rejected, *host.disagreements)
+        if troubles:
+            self._troubles[place] = troubles
+        else:
+            self._troubles.pop(place, None)
+        return translation
+
+    def _may(self, change: Change, place: Place, now: float) -> bool:
+        if change.action is not Action.DELETE:
+            return not self._fights(change, place, now)
+        if self.serving.policy == "upsert-only" or change.held is None or change.key in self._desired_at:
+            return False
+        if change.key.kind == SERVICE_ENTRY:
+            since = self._unneeded.get(change.key)
+            return since is not None and now - since >= self._limits.service_entry_grace
+        decision = gate(change.held, self._view)
+        if decision is Gate.SHUT:
+            self._shut[place] = now + RECHECK
+        elif decision is Gate.LISTED and self._suspect:
+            self._withheld[change.key] = change.held
+            return False
+        return decision is not Gate.SHUT
+
+    def _tell_repair(self, change: Change) -> Change:
+        return replace(change, why=f"repair: {change.why}") if change.key in self._repairing else change
+
+    def _need(self, key: ResourceKey, needed: bool, now: float) -> None:
+        """Count for how long a ServiceEntry of ours is of no use; a registry not yet read may need it."""
+        if needed:
+            self._unneeded.pop(key, None)
+            self._expiry.pop(key, None)
+        elif self._view.passed():
+            self._unneeded.setdefault(key, now)
+            self._expiry.setdefault(key, now + self._limits.service_entry_grace)
+
+    def _fights(self, change: Change, place: Place, now: float) -> bool:
+        """Tell whether an object was repaired so often that somebody must be fighting over it."""
+        row = self.applied.get(change.key)
+        self._repairing.discard(change.key)
+        if row is None or row.digest != content_digest(change.resource):
+            return False
+        recent = [at for at in self._repaired.get(change.key, ()) if now - at < self._limits.fight]
+        self._repaired[change.key] = recent
+        if len(recent) >= REPAIRS:
+            self._fighting[change.key] = f"repaired {REPAIRS} times, and changed again ({change.why}): left alone"
+            self._shut[place] = recent[0] + self._limits.fight
+            return True
+        self._fighting.pop(change.key, None)
+        self._repairing.add(change.key)
+        return False
+
+    # What comes back
+
+    def acknowledge(self, change: Change, held: Held | None, now: float) -> Applied | None:
+        """Note what the cluster took; return the row to remember, None when the object is gone."""
+        key = change.key
+        if held is None or change.resource is None:
+            self.mirror.drop(key)
+            self.applied.pop(key, None)
+            self._unneeded.pop(key, None)
+            self._expiry.pop(key, None)
+            return None
+        if key in self._repairing:
+            self._repairing.discard(key)
+            self._repaired[key].append(now)
+            self.repairs += 1
+        row = _row(change.resource, held)
+        self.applied[key] = row
+        self.mirror.put(replace(held, own_labels=row.labels))
+        return row
+
+    def due(self, now: float) -> set[Place]:
+        """Return the places at which something has become possible by time alone; each is returned once."""
+        places, self._again = self._again, set()
+        for key, at in self._expiry.items():
+            if at <= now:
+                self._expiry[key] = now + RECHECK
+                if key in self.mirror.objects:
+                    places.add(place_of(self.mirror.objects[key]))
+        for place, at in list(self._shut.items()):
+            if at <= now:
+                del self._shut[place]
+                places.add(place)
+        return places
+
+    def next(self) -> float | None:
+        """Return the monotonic time at which ``due`` will return something, if ever."""
+        due = [*self._expiry.values(), *self._shut.values()]
+        if self._again:
+            due.append(0.0)
+        return min(due, default=None)
+
+    def conclude(self) -> Carried | None:
+        """Judge the whole plan, now that all of it was made and all that could be was carried out.
+
+        Returns under what it was carried out, None while deletions are withheld.
+        """
+        if self._suspect:
+            if too_many(len(self._withheld), self._ours()):
+                return None
+            self._suspect = False
+            self._release()
+        if self._withheld or self._again:
+            return None
+        return Carried(self.serving.configuration, self.serving.version)
+
+    def _ours(self) -> int:
+        return sum(1 for held in self.mirror.objects.values() if held.owner == self.serving.owner)
+
+    def _release(self) -> None:
+        self._again |= {place_of(held) for held in self._withheld.values()}
+        self._withheld.clear()
+
+    def accept(self) -> int:
+        """Let withheld deletions be carried out; return how many."""
+        count = len(self._withheld)
+        self._suspect = False
+        self._release()
+        return count
+
+    def withheld(self) -> tuple[Held, ...]:
+        """Return the objects whose deletion is held as perhaps our own mistake."""
+        return tuple(self._withheld.values())
+
+    def unneeded(self, now: float) -> list[Applied]:
+        """Return the rows of ServiceEntries that are of no use, with for how long."""
+        return [
+            replace(self.applied[key], unneeded=now - since)
+            for key, since in self._unneeded.items()
+            if key in self.applied
+        ]
+
+    def fighting(self) -> tuple[tuple[ResourceKey, str], ...]:
+        """Return the objects that are left alone because somebody keeps changing them."""
+        return tuple(sorted(self._fighting.items()))
+
+    def paused(self) -> int:
+        """Return how many changes a paused cluster waits for."""
+        return sum(list(self._paused.values()))
+
+    def troubles(self) -> tuple[str, ...]:
+        """Return what was rejected before it was sent, and what instances disagree about."""
+        return tuple(trouble for troubles in list(self._troubles.values()) for trouble in troubles)
+
+
+def _row(resource: Resource, held: Held) -> Applied:
+    return Applied(
+        key=resource.key,
+        digest=content_digest(resource),
+        uid=held.uid,
+        generation=held.generation,
+        resource_version=held.resource_version,
+        labels=tuple(resource.labels),
+    )

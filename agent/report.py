@@ -1,0 +1,150 @@
+"""What an operator asks an agent: how it is with every registry and every cluster.
+
+Values are JSON; durations are in seconds, counted back from now, and null where
+there is nothing to count from. JSON keys are those of the answer at ``/v1/status``.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from agent.belief import Belief
+from agent.clusters import Cluster
+from agent.config import Config
+from agent.daemon import VERSION, Agent, remembering
+from agent.lane import LaneReport
+from hooks.consul.loop import LoopReport
+from state.checkpoint import Checkpoint
+from state.errors import StateError
+from state.model import Instance, InstanceKey
+
+Report = dict[str, Any]
+NOT_RUNNING = "not running"
+
+
+def identity(config: Config) -> Report:
+    """Return what tells one isthmus from another: its owner and its state file."""
+    return {"owner": config.owner, "state": str(config.state.resolve()), "version": VERSION}
+
+
+def status(agent: Agent) -> Report:
+    """Return how an agent that runs is doing."""
+    now = time.monotonic()
+    return {
+        **identity(agent.config),
+        "running": True,
+        "unsaved": agent.view.unsaved,
+        "registries": _registries(agent, lambda name, loop: _registry_state(agent, name, loop), now),
+        "clusters": {name: _cluster(lane.report(), now) for name, lane in agent.lanes.items()},
+    }
+
+
+def asleep(config: Config, checkpoint: Checkpoint) -> Agent:
+    """Return an agent without clusters that never starts: what a copy of the state file remembers.
+
+    Raises ConfigurationError when the file is another owner's.
+    """
+    return Agent(replace(config, clusters={}), remembering(config, checkpoint), _no_cluster)
+
+
+def remembered(config: Config, checkpoint: Checkpoint) -> Report:
+    """Return what the state file alone can tell, no agent being there to ask."""
+    agent = asleep(config, checkpoint)
+    return {
+        **identity(config),
+        "running": False,
+        "unsaved": "",
+        "registries": _registries(agent, lambda _name, _loop: NOT_RUNNING, time.monotonic()),
+        "clusters": {
+            name: {"policy": settings.policy, "state": NOT_RUNNING, "objects": len(checkpoint.applied(name))}
+            for name, settings in config.clusters.items()
+        },
+    }
+
+
+def _no_cluster(name: str) -> Cluster:
+    raise StateError(f"cluster {name} is not asked")
+
+
+def _registries(agent: Agent, state: Callable[[str, LoopReport], str], now: float) -> Report:
+    found = {}
+    with agent.view.lock:
+        for name, belief in agent.view.beliefs.items():
+            loop = agent.loops[name].report()
+            found[name] = {"state": state(name, loop), **_reading(loop, now), **_believed(belief, now)}
+    return found
+
+
+def _registry_state(agent: Agent, name: str, loop: LoopReport) -> str:
+    if loop.error:
+        return "unreadable"
+    return "ok" if agent.view.passed(name) else "starting"
+
+
+def _reading(loop: LoopReport, now: float) -> Report:
+    return {
+        "error": loop.error,
+        "failing_seconds": _since(loop.failing_since, now),
+        "last_read_seconds": _since(loop.last_read, now),
+        "index": loop.index,
+        "passes": loop.passes,
+        "pass_seconds": round(loop.pass_seconds, 3),
+        "repairs": loop.repairs,
+        "unreadable": [{"service": name, "reason": why} for name, why in sorted(loop.unreadable.items())],
+    }
+
+
+def _believed(belief: Belief, now: float) -> Report:
+    left, baseline = belief.standing.left, belief.standing.baseline
+    instances = [instance for service in belief.services.values() for instance in service.values()]
+    return {
+        "epoch": belief.standing.epoch,
+        "epoch_seconds": _since(belief.standing.epoch_began, now),
+        "services": len(belief.services),
+        "instances": len(instances),
+        "present": {"now": left.present, "baseline": baseline.present},
+        "in_service": {"now": left.in_service, "baseline": baseline.in_service},
+        "waiting": dict(sorted(Counter(str(row.reason) for row in belief.waiting.values()).items())),
+        "rejected": _named(instances, lambda instance: (instance.rejected,) if instance.rejected else ()),
+        "dropped": _named(instances, lambda instance: instance.dropped),
+    }
+
+
+def _named(instances: Iterable[Instance], reasons: Callable[[Instance], tuple[str, ...]]) -> list[Report]:
+    pairs = sorted((instance.key, why) for instance in instances for why in reasons(instance))
+    return [{**_key(key), "reason": why} for key, why in pairs]
+
+
+def _key(key: InstanceKey) -> Report:
+    return {"service": key.service, "node": key.node, "id": key.id}
+
+
+def _cluster(lane: LaneReport, now: float) -> Report:
+    return {
+        "policy": lane.policy,
+        "state": _cluster_state(lane),
+        "error": lane.error,
+        "objects": lane.objects,
+        "pending": lane.pending,
+        "oldest_pending_seconds": _since(lane.oldest, now),
+        "writes": lane.writes,
+        "repairs": lane.repairs,
+        "withheld": len(lane.withheld),
+        "parked": [{"object": str(key), "reason": why} for key, why in lane.parked],
+        "troubles": list(lane.troubles),
+    }
+
+
+def _cluster_state(lane: LaneReport) -> str:
+    """Return one word; a cluster that was read once and fails now is still served as soon as it can be."""
+    if lane.error:
+        return "failing" if lane.read else "unreadable"
+    if not lane.read:
+        return "starting"
+    return "paused" if lane.policy == "paused" else "ok"
+
+
+def _since(at: float | None, now: float) -> float | None:
+    return None if at is None else round(max(0.0, now - at), 3)

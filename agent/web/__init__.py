@@ -1,0 +1,1 @@
+"""The pages and endpoints that a person or a monitor reads."""

@@ -1,0 +1,121 @@
+"""The writes of one lane: at most eight in flight, and for each place make before break."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from agent.clusters import Cluster
+from agent.hosts import Place
+from agent.plan import Action, Change
+from state.errors import ClusterError, Fault
+from state.model import SERVICE_ENTRY, Held
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT = 8  # writes at a time
+
+
+@dataclass(slots=True)
+class Job:
+    """The changes of one place under way: WorkloadEntries, then their ServiceEntry, then what goes.
+
+    ``heard`` is when the registry told, in monotonic seconds.
+    """
+
+    place: Place
+    heard: float
+    phases: deque[list[Change]]
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How one write ended: ``held`` is what is there now, as far as it is known."""
+
+    job: Job
+    change: Change
+    held: Held | None
+    error: ClusterError | None
+    at: float = field(default_factory=time.monotonic)
+
+
+class Writes:
+    """Carries out the changes of places, each place by one job at a time."""
+
+    def __init__(self, cluster: Cluster, report: Callable[[Done], None]) -> None:
+        """``report`` is called from the writing threads."""
+        self._cluster = cluster
+        self._report = report
+        self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix=f"{cluster.name} write")
+        self.jobs: dict[Place, Job] = {}
+
+    def begin(self, place: Place, heard: float, changes: Sequence[Change]) -> None:
+        """Start to carry out the changes of a place that has no job."""
+        job = Job(place, heard, deque(_phases(changes)))
+        self.jobs[place] = job
+        self._start_phase(job)
+
+    def advance(self, job: Job, go_on: bool) -> bool:
+        """Count one write of a job as done and start what follows; tell whether the job was cut short."""
+        job.left -= 1
+        if job.left:
+            return False
+        if job.phases and go_on:
+            self._start_phase(job)
+            return False
+        self.jobs.pop(job.place, None)
+        return bool(job.phases)
+
+    def planned(self) -> int:
+        """Count the changes that are not carried out yet; may be called from any thread."""
+        return sum(job.left + sum(map(len, tuple(job.phases))) for job in tuple(self.jobs.values()))
+
+    def _start_phase(self, job: Job) -> None:
+        phase = job.phases.popleft()
+        job.left = len(phase)
+        for change in phase:
+            self._pool.submit(self._write, job, change)
+
+    def _write(self, job: Job, change: Change) -> None:
+        held, error = None, None
+        try:
+            held = self._carry_out(change)
+        except ClusterError as failure:
+            error = failure
+            if error.fault in (Fault.CONFLICT, Fault.EXISTS):
+                held, error = self._look_again(change, error)
+        except Exception as failure:  # a write's one net: it is planned again
+            logger.exception("cluster %s: %s", self._cluster.name, change.key)
+            error = ClusterError(Fault.OBJECT, f"{change.key}: {failure!r}")
+        self._report(Done(job, change, held, error))
+
+    def _carry_out(self, change: Change) -> Held | None:
+        if change.action is Action.DELETE and change.held:
+            self._cluster.delete(change.held)
+        elif change.resource and change.held:
+            return self._cluster.update(change.resource, change.held)
+        elif change.resource:
+            return self._cluster.create(change.resource)
+        return None
+
+    def _look_again(self, change: Change, error: ClusterError) -> tuple[Held | None, ClusterError]:
+        """Read what is there after all, so that the next plan starts from it."""
+        try:
+            return self._cluster.look(change.key), error
+        except ClusterError as failure:
+            return None, failure
+
+    def stop(self) -> None:
+        """Start nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _phases(changes: Sequence[Change]) -> list[list[Change]]:
+    """Split changes into what may be written at the same time: make before break."""
+    phases: list[list[Change]] = [[], [], [], []]
+    for change in changes:
+        phases[2 * (change.action is Action.DELETE) + (change.key.kind == SERVICE_ENTRY)].append(change)
+    return [phase for phase in phases if phase]

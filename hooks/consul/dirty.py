@@ -1,0 +1,48 @@
+"""The services of one registry that have to be read: since when, and after how many failures."""
+
+from collections.abc import Collection, Sequence
+
+
+class Dirty:
+    """A set of services in the order in which they were heard of; times are monotonic seconds."""
+
+    def __init__(self, retry: Sequence[float]) -> None:
+        """``retry`` are the pauses after a first, second, ... failed read; the last one repeats."""
+        self._retry = retry
+        self._heard: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
+        self._troubles: dict[str, str] = {}
+
+    def mark(self, services: Collection[str], heard: float) -> None:
+        """Mark services dirty, unless they are already."""
+        for service in services:
+            self._heard.setdefault(service, heard)
+
+    def take(self, now: float) -> tuple[str, float] | None:
+        """Take the next service that may be read now, with when it was heard of."""
+        for service in self._heard:
+            if self._not_before.get(service, 0.0) <= now:
+                return service, self._heard.pop(service)
+        return None
+
+    def next(self) -> float:
+        """Return when a service may be read, infinity when none is dirty."""
+        return min((self._not_before.get(service, 0.0) for service in self._heard), default=float("inf"))
+
+    def read(self, service: str) -> None:
+        """Note that a service was read."""
+        for notes in (self._failures, self._not_before, self._troubles):
+            notes.pop(service, None)
+
+    def failed(self, service: str, heard: float, now: float, why: str) -> None:
+        """Note that a service could not be read: it stays dirty."""
+        failures = self._failures.get(service, 0)
+        self._failures[service] = failures + 1
+        self._not_before[service] = now + self._retry[min(failures, len(self._retry) - 1)]
+        self._troubles[service] = why
+        self._heard.setdefault(service, heard)
+
+    def troubles(self) -> dict[str, str]:
+        """Return the services that could not be read, and why."""
+        return dict(self._troubles)

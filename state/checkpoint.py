@@ -1,0 +1,268 @@
+"""What was believed and what was applied, remembered over restarts.
+
+One connection behind one lock: whoever writes waits for the disk, so whatever
+follows a call may rely on it. Losing the file is safe; it never precedes the
+cluster's word. Monotonic times become elapsed seconds in the file and go on
+from there after a restart.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from sqlite_utils import Database
+
+from state import codec
+from state.errors import StateError
+from state.model import Count, InstanceKey, Observed, Reason, ResourceKey, Standing, Waiting
+from state.schema import HISTORY
+from state.store import copy_database, lock, open_database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What a cluster acknowledged for one object.
+
+    ``unneeded`` counts the seconds for which a ServiceEntry had no need and no
+    WorkloadEntry, None while it has.
+    """
+
+    key: ResourceKey
+    digest: str
+    uid: str
+    generation: int
+    resource_version: str
+    labels: tuple[str, ...] = ()
+    unneeded: float | None = None
+
+
+class Carried(NamedTuple):
+    """Under which configuration and version a cluster's last whole plan was carried out.
+
+    ``accepted`` is the configuration whose deletions an operator accepted.
+    """
+
+    configuration: str = ""
+    version: str = ""
+    accepted: str = ""
+
+
+class Event(NamedTuple):
+    """One line of history; ``at`` in seconds since 1970, ``lag`` in seconds."""
+
+    at: float
+    cluster: str
+    action: str
+    key: ResourceKey
+    why: str
+    lag: float | None
+
+
+class Remembered(NamedTuple):
+    """One registry as the file remembers it; ``standing`` is None if it does not."""
+
+    services: tuple[Observed, ...]
+    waiting: tuple[Waiting, ...]
+    standing: Standing | None
+    configuration: str
+
+
+class Checkpoint:
+    """The state file of one agent; every method raises StateError when it fails."""
+
+    def __init__(self, database: Database, new: bool, file: IO[str] | None = None, where: str = "") -> None:
+        self.new = new
+        self._database = database
+        self._file = file
+        self._where = where
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, path: Path) -> "Checkpoint":
+        """Lock and open a state file, creating it if need be."""
+        file = lock(path)
+        try:
+            return cls(*open_database(path), file, str(path))
+        except BaseException:
+            file.close()
+            raise
+
+    @classmethod
+    def copy(cls, path: Path) -> "Checkpoint":
+        """Return a copy in memory; the file is only read, and need not exist."""
+        return cls(*copy_database(path), None, str(path))
+
+    def close(self) -> None:
+        """Close the file and give up its lock."""
+        with self._lock:
+            self._database.conn.close()
+            if self._file:
+                self._file.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Database]:
+        """Carry out what is written inside as one, or nothing of it."""
+        with self._lock:
+            try:
+                with self._database.atomic():
+                    yield self._database
+            except sqlite3.Error as error:
+                raise StateError(f"state file {self._where}: {error}") from error
+
+    def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            try:
+                return self._database.conn.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise StateError(f"state file {self._where}: {error}") from error
+
+    # Owner
+
+    @property
+    def owner(self) -> str:
+        """Return the owner that the file was written under, or nothing."""
+        rows = self._read("SELECT value FROM meta WHERE key = 'owner'")
+        return str(rows[0][0]) if rows else ""
+
+    def set_owner(self, owner: str) -> None:
+        """Remember under which owner this file writes."""
+        with self.transaction() as database:
+            database.table("meta").upsert({"key": "owner", "value": owner}, pk="key")
+
+    # Registries
+
+    def registry(self, name: str, now: float) -> Remembered:
+        """Return what is remembered of a registry; ``now`` is monotonic."""
+        sql = "SELECT service, instances, epoch, consul_index FROM observed WHERE registry = ?"
+        services = tuple(
+            Observed(service, codec.load(text), epoch, int(index))
+            for service, text, epoch, index in self._read(sql, [name])
+        )
+        sql = "SELECT service, node, id, reason, word, waited, proofs, proved_ago FROM waiting WHERE registry = ?"
+        waiting = tuple(_waiting(row, now) for row in self._read(sql, [name]))
+        sql = "SELECT epoch, epoch_age, minutes, counted_ago, configuration FROM registry WHERE name = ?"
+        for epoch, age, minutes, ago, configuration in self._read(sql, [name]):
+            standing = Standing(
+                minutes=tuple(Count(*count) for count in json.loads(minutes)),
+                epoch=epoch,
+                epoch_began=None if age is None else now - age,
+                counted=now - ago,
+            )
+            return Remembered(services, waiting, standing, configuration)
+        return Remembered(services, waiting, None, "")
+
+    def registries(self) -> tuple[str, ...]:
+        """Return the names of all registries that are remembered."""
+        return tuple(name for (name,) in self._read("SELECT name FROM registry ORDER BY name"))
+
+    def observe(
+        self,
+        registry: str,
+        *,
+        services: Iterable[Observed] = (),
+        waits: Iterable[Waiting] = (),
+        ended: Iterable[InstanceKey] = (),
+        standing: Standing,
+        configuration: str,
+        now: float,
+    ) -> None:
+        """Remember a verdict as one step; services without instances are forgotten."""
+        with self.transaction() as database:
+            execute = database.conn.execute
+            for observed in services:
+                if observed.instances:
+                    row = [registry, observed.service, codec.dump(observed.instances), observed.epoch]
+                    execute("INSERT OR REPLACE INTO observed VALUES (?, ?, ?, ?, ?)", [*row, str(observed.index)])
+                else:
+                    execute("DELETE FROM observed WHERE registry = ? AND service = ?", [registry, observed.service])
+            for waiting in waits:
+                marks = "?, ?, ?, ?, ?, ?, ?, ?, ?"
+                execute(f"INSERT OR REPLACE INTO waiting VALUES ({marks})", _row(registry, waiting, now))
+            for key in ended:
+                where = "registry = ? AND service = ? AND node = ? AND id = ?"
+                execute(f"DELETE FROM waiting WHERE {where}", [registry, *key])
+            began = standing.epoch_began
+            row = [registry, standing.epoch, None if began is None else now - began, json.dumps(standing.minutes)]
+            execute(
+                "INSERT OR REPLACE INTO registry VALUES (?, ?, ?, ?, ?, ?)",
+                [*row, max(0.0, now - standing.counted), configuration],
+            )
+
+    # Clusters
+
+    def applied(self, cluster: str) -> dict[ResourceKey, Applied]:
+        """Return what a cluster acknowledged."""
+        columns = "kind, namespace, name, digest, uid, generation, resource_version, labels, unneeded"
+        found = {}
+        for kind, namespace, name, digest, uid, generation, version, labels, unneeded in self._read(
+            f"SELECT {columns} FROM applied WHERE cluster = ?", [cluster]
+        ):
+            key = ResourceKey(kind, namespace, name)
+            found[key] = Applied(
+                key=key,
+                digest=digest,
+                uid=uid,
+                generation=generation,
+                resource_version=version,
+                labels=tuple(json.loads(labels)),
+                unneeded=unneeded,
+            )
+        return found
+
+    def apply(
+        self, cluster: str, applied: Iterable[Applied], gone: Iterable[ResourceKey] = (), events: Iterable[Event] = ()
+    ) -> None:
+        """Remember what a cluster has acknowledged, and the history of it, as one step."""
+        rows = [
+            [cluster, *a.key, a.digest, a.uid, a.generation, a.resource_version, json.dumps(a.labels), a.unneeded]
+            for a in applied
+        ]
+        with self.transaction() as database:
+            database.conn.executemany("INSERT OR REPLACE INTO applied VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            where = "cluster = ? AND kind = ? AND namespace = ? AND name = ?"
+            database.conn.executemany(f"DELETE FROM applied WHERE {where}", [[cluster, *key] for key in gone])
+            database.conn.executemany(
+                "INSERT INTO history (at, cluster, action, kind, namespace, name, why, lag)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [[e.at, e.cluster, e.action, *e.key, e.why, e.lag] for e in events],
+            )
+
+    def carried(self, cluster: str) -> Carried | None:
+        """Return under what a cluster's last whole plan was carried out, None before the first."""
+        rows = self._read("SELECT configuration, version, accepted FROM cluster WHERE name = ?", [cluster])
+        return Carried(*rows[0]) if rows else None
+
+    def set_carried(self, cluster: str, carried: Carried) -> None:
+        """Remember under what a cluster's last whole plan was carried out."""
+        with self.transaction() as database:
+            database.table("cluster").upsert({"name": cluster, **carried._asdict()}, pk="name")
+
+    def trim(self) -> None:
+        """Keep the history bounded."""
+        with self.transaction() as database:
+            database.conn.execute(
+                "DELETE FROM history WHERE id <= (SELECT COALESCE(MAX(id), 0) FROM history) - ?", [HISTORY]
+            )
+
+
+def _waiting(row: Sequence[Any], now: float) -> Waiting:
+    service, node, identity, reason, word, waited, proofs, proved_ago = row
+    return Waiting(
+        key=InstanceKey(service, node, identity),
+        reason=Reason(reason),
+        word=None if word is None else codec.decode(json.loads(word)),
+        since=now - waited,
+        proofs=proofs,
+        proved=now - proved_ago,
+    )
+
+
+def _row(registry: str, waiting: Waiting, now: float) -> list[Any]:
+    word = None if waiting.word is None else json.dumps(codec.encode(waiting.word))
+    waited, proved_ago = max(0.0, now - waiting.since), max(0.0, now - waiting.proved)
+    return [registry, *waiting.key, waiting.reason, word, waited, waiting.proofs, proved_ago]

@@ -1,0 +1,122 @@
+"""Opening the state file: its lock, its owner, its schema, and what to do when it is unusable."""
+
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import IO
+
+from sqlite_utils import Database
+
+from state.errors import StateError
+from state.schema import MIGRATIONS, VERSION
+
+logger = logging.getLogger(__name__)
+
+
+def lock(path: Path) -> IO[str]:
+    """Lock a state file for this process; StateError while another one has it.
+
+    The lock is on a file of its own: closing a second descriptor of a database
+    would drop SQLite's own locks (https://www.sqlite.org/howtocorrupt.html).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(f"{path}-lock", "a")  # noqa: SIM115 - held until the checkpoint is closed
+    except OSError as error:
+        raise StateError(f"state file {path}: cannot be locked: {error.strerror}: {error.filename}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise StateError(f"state file {path}: another isthmus is using it") from error
+    return file
+
+
+def open_database(path: Path) -> tuple[Database, bool]:
+    """Open or create the database; also tell whether it is new.
+
+    A damaged file, or one of a newer schema, is moved aside: losing it is safe.
+    """
+    try:
+        return _open(path)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise StateError(f"state file {path}: {error}") from error
+        logger.error("state file %s is damaged (%s): starting as after a loss", path, error)
+    except _NewerSchemaError as newer:
+        logger.error("state file %s has schema %s, newer than %s: starting as after a loss", path, newer, VERSION)
+    _move_aside(path)
+    return _open(path)
+
+
+def copy_database(path: Path) -> tuple[Database, bool]:
+    """Return a copy in memory of the database, empty if there is none; writes nothing to disk."""
+    memory = sqlite3.connect(":memory:", check_same_thread=False)
+    if path.exists():
+        try:
+            disk = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+            try:
+                disk.backup(memory)
+            finally:
+                disk.close()
+        except sqlite3.Error as error:
+            raise StateError(f"state file {path}: cannot be read: {error}") from error
+    database = Database(memory, execute_plugins=False)
+    try:
+        new = _migrate(database)
+    except _NewerSchemaError as newer:
+        raise StateError(f"state file {path} has schema {newer}, newer than {VERSION}") from newer
+    return database, new
+
+
+class _NewerSchemaError(Exception):
+    """The file was written by a newer isthmus."""
+
+
+def _open(path: Path) -> tuple[Database, bool]:
+    connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
+    try:
+        database = Database(connection, execute_plugins=False)
+        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise sqlite3.DatabaseError(result)
+        database.enable_wal()
+        connection.execute("PRAGMA synchronous = NORMAL")
+        new = _migrate(database)
+    except BaseException:
+        connection.close()
+        raise
+    _give_to_folder_owner(path)
+    return database, new
+
+
+def _migrate(database: Database) -> bool:
+    """Bring the schema up to date; tell whether the database was empty."""
+    found = int(database.conn.execute("PRAGMA user_version").fetchone()[0])
+    if found > VERSION:
+        raise _NewerSchemaError(found)
+    for number, statements in enumerate(MIGRATIONS[found:], start=found + 1):
+        database.conn.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {number}; COMMIT;")
+    return found == 0
+
+
+def _move_aside(path: Path) -> None:
+    suffix = time.strftime(".aside-%Y%m%dT%H%M%S", time.gmtime())
+    for tail in ("", "-wal", "-shm"):
+        source = Path(f"{path}{tail}")
+        if source.exists():
+            source.rename(f"{path}{suffix}{tail}")
+
+
+def _give_to_folder_owner(path: Path) -> None:
+    """As root, leave nothing that the service's own user could not write."""
+    if os.geteuid() != 0:
+        return
+    folder = path.parent.stat()
+    for tail in ("", "-wal", "-shm", "-lock"):
+        file = Path(f"{path}{tail}")
+        if file.exists():
+            os.chown(file, folder.st_uid, folder.st_gid)
