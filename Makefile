@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3; do $$p $(is_3_11) 2>/dev/null && 
 BIN := .venv/bin
 SOURCES := agent hooks state
 PACKAGES := tests/testbed/packages.txt
-# `make demo ARGS="--seed 7"`, `make test ARGS="-x -k consul"`.
+# `make demo ARGS="--seconds 20 --out DIR"`, `make test ARGS="-x -k consul"`.
 ARGS ?=
 
 #? help: list the targets
@@ -78,7 +78,7 @@ test: packages testbed lint
 #? demo: show isthmus at work in build/demo; REAL=1 with real servers, ARGS="..." adds options
 .PHONY: demo
 demo: .venv/installed $(if $(REAL),testbed)
-	$(BIN)/isthmus demo --out build/demo $(if $(REAL),--real) $(ARGS)
+	$(BIN)/$(if $(REAL),python -m tests.testbed.demo,isthmus demo) $(ARGS)
 
 #? format: let ruff rewrite the code
 .PHONY: format
