@@ -16,8 +16,9 @@ from agent.guard import HELD
 from agent.lane import Lane
 from agent.listening import RegistryListener
 from agent.plan import Change
-from agent.proposal import Proposer, Serving
+from agent.proposal import Proposer
 from agent.rules import Rules
+from agent.serving import Serving
 from agent.view import View
 from hooks.consul.loop import ConsulLoop
 from state.checkpoint import Checkpoint

@@ -83,5 +83,5 @@ def instances_of(objects: Iterable[Held]) -> dict[str, dict[InstanceKey, Instanc
         if held.endpoint:
             address, port = held.endpoint
             for registry, key in sources_of(held):
-                found.setdefault(registry, {})[key] = Instance(key=key, address=address, port=port)
+                found.setdefault(registry, {})[key] = Instance(key=key, address=address, port=port, restored=True)
     return found

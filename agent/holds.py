@@ -14,7 +14,7 @@ from agent.guard import HELD, PROOFS
 from agent.standing import half
 from agent.words import count, span
 from state.limits import Limits
-from state.model import Held, InstanceKey, Reason, Standing, Waiting, digest_of
+from state.model import Held, Reason, Standing, Waiting, digest_of
 
 Row = dict[str, Any]
 
@@ -113,7 +113,7 @@ def _held(row: Waiting, situation: Situation) -> str:
     left, baseline = standing.left.present, standing.baseline.present
     if not half(baseline, left):
         return (
-            f"Only {_accept(situation.registry, row.key)} removes it, since fewer than half of {baseline} instances "
+            f"Only `isthmus accept {situation.registry}` removes it, since fewer than half of {baseline} instances "
             f"would be left ({left}); a reading that shows it again ends it."
         )
     missing = max(0, PROOFS - row.proofs)
@@ -129,16 +129,12 @@ def _held(row: Waiting, situation: Situation) -> str:
     return f"{sentence}; a reading that shows it again ends it."
 
 
-def _panicked(row: Waiting, situation: Situation) -> str:
+def _panicked(row: Waiting, situation: Situation) -> str:  # noqa: ARG001 - as the others
     left, baseline = situation.standing.left.in_service, situation.standing.baseline.in_service
     return (
         f"It goes as soon as half of {baseline} instances would be left in service without all that are held "
-        f"(now {left}), or by {_accept(situation.registry, row.key)}; a healthy reading ends it."
+        f"(now {left}), or by `isthmus accept {situation.registry}`; a healthy reading ends it."
     )
-
-
-def _accept(registry: str, key: InstanceKey) -> str:
-    return f"`isthmus accept {registry} {hold_name(registry, key)}`"
 
 
 def _lower(sentence: str) -> str:

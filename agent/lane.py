@@ -7,19 +7,17 @@ cluster acknowledged it; what failed is simply planned again.
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from agent.clusters import Cluster
-from agent.clusters.settings import Policy
 from agent.gate import instances_of
 from agent.hosts import Place
+from agent.inbox import Inbox, News
 from agent.merge import HostKey
-from agent.naming import host_label
 from agent.plan import Change
 from agent.proposal import Proposer
 from agent.retry import Retries
+from agent.serving import LaneReport
 from agent.sight import Sight
 from agent.view import View
 from agent.writes import Done, Writes
@@ -29,24 +27,6 @@ from state.limits import Limits
 from state.model import Held, ResourceKey
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneReport:
-    """How one cluster is being served; times are monotonic seconds."""
-
-    policy: Policy
-    read: bool
-    error: str
-    objects: int
-    pending: int
-    planned: int  # changes under way
-    oldest: float | None
-    writes: int
-    repairs: int
-    withheld: tuple[Held, ...]
-    parked: tuple[tuple[ResourceKey, str], ...]
-    troubles: tuple[str, ...]
 
 
 class Lane:
@@ -69,17 +49,12 @@ class Lane:
         self._checkpoint = checkpoint
         self._limits = limits
         self._retries = Retries(limits)
-        self._wake = threading.Condition()
-        self._dirty: dict[Place, float] = {}
-        self._whole: Mapping[ResourceKey, Held] | None = None  # read, and not yet taken
-        self._delivered: dict[ResourceKey, Held | None] = {}
-        self._done: deque[Done] = deque()
+        self._inbox = Inbox()
         self._read_error = ""
         self._write_error = ""
         self._written = 0
         self._stopping = threading.Event()
-        self._settled = threading.Event()
-        self._writes = Writes(cluster, self._report_done)
+        self._writes = Writes(cluster, self._inbox.finish)
         self._sight = Sight(cluster, self._picture, self, limits)
         self._thread = threading.Thread(target=self._run, name=f"{self.name} lane", daemon=True)
 
@@ -94,8 +69,8 @@ class Lane:
     def stop(self) -> None:
         """Let writes in flight end, for a while, and stop."""
         self._stopping.set()
-        with self._wake:
-            self._wake.notify_all()
+        with self._inbox.wake:
+            self._inbox.wake.notify_all()
         if self._thread.is_alive():
             self._thread.join(self._limits.stop)
         self._writes.stop()
@@ -103,40 +78,31 @@ class Lane:
 
     def mark(self, hosts: Collection[HostKey], heard: float) -> None:
         """Note that these hosts may have changed."""
-        self._mark(self._places(hosts), heard)
+        self._inbox.mark(self.proposer.places_of(hosts), heard)
 
-    def _mark(self, places: Collection[Place], heard: float) -> None:
-        with self._wake:
-            for place in places:
-                self._dirty.setdefault(place, heard)
-            self._settled.clear()
-            self._wake.notify_all()
+    def mark_all(self, heard: float) -> None:
+        """Note that a registry had its first pass: what waited for that may change, also where no host is known."""
+        self._inbox.mark_everywhere()
+        self.mark(self._view.hosts(), heard)
 
     def settle(self, timeout: float | None) -> bool:
         """Wait until there is nothing to do now, what failed included; tell whether that came."""
-        return self._settled.wait(timeout)
+        return self._inbox.settled.wait(timeout)
 
     # The mirror
 
     def see_whole(self, objects: Mapping[ResourceKey, Held]) -> None:
         """Take a whole picture."""
-        with self._wake:
-            self._whole = objects
-            self._delivered.clear()
-            self._settled.clear()
-            self._wake.notify_all()
+        self._inbox.see_whole(objects)
 
     def see_one(self, key: ResourceKey, held: Held | None) -> None:
         """Take what became of one object."""
-        with self._wake:
-            self._delivered[key] = held
-            self._settled.clear()
-            self._wake.notify_all()
+        self._inbox.see_one(key, held)
 
     def see_nothing(self, why: str) -> None:
         """Note that the cluster cannot be read, or, without a reason, that it can."""
         self._read_error = self._note(self._read_error, why)
-        with self._wake:
+        with self._inbox.wake:
             self._settle_if_idle()
 
     def _picture(self) -> Mapping[ResourceKey, Held]:
@@ -152,19 +118,7 @@ class Lane:
 
     def plan_once(self) -> tuple[tuple[Change, ...], tuple[Held, ...]]:
         """Return what would be written, and the deletions that would be held, as things stand."""
-        changes = self._propose_all()
-        self.proposer.conclude()
-        if not self.proposer.withheld():
-            changes = self._propose_all()
-        return changes, self.proposer.withheld()
-
-    def _propose_all(self) -> tuple[Change, ...]:
-        now = time.monotonic()
-        places = self.proposer.places() | self._places(self._view.hosts())
-        return tuple(change for place in sorted(places) for change in self.proposer.propose(place, now))
-
-    def _places(self, hosts: Collection[HostKey]) -> set[Place]:
-        return {Place(host.namespace or self._serving.namespace, host_label(host.host)) for host in hosts}
+        return self.proposer.propose_all(), self.proposer.withheld()
 
     def _note(self, before: str, error: str) -> str:
         if error and error != before:
@@ -177,18 +131,18 @@ class Lane:
 
     def _run(self) -> None:
         while True:
-            with self._wake:
+            with self._inbox.wake:
                 while not (self._stopping.is_set() or self._ready()):
                     self._settle_if_idle()
-                    self._wake.wait(self._until())
+                    self._inbox.wake.wait(self._until())
                 if self._stopping.is_set() and not self._writes.jobs:
                     return
-                whole, self._whole = self._whole, None
-                delivered, self._delivered = self._delivered, {}
-                done = [self._done.popleft() for _ in range(len(self._done))]
+                news = self._inbox.take_news()
             try:
-                self._take(whole, delivered)
-                self._finish(done)
+                self._take(news)
+                self._finish(news.done)
+                if news.accepted:
+                    self.proposer.accept()
                 if not self._stopping.is_set():
                     self._begin()
                 elif not self._writes.jobs:
@@ -197,17 +151,17 @@ class Lane:
                 logger.exception("cluster %s: writing failed", self.name)
                 self._writes.jobs.clear()
                 self._stopping.wait(self._limits.backoff[0])
-                self._mark(self.proposer.places(), time.monotonic())
+                self._inbox.mark(self.proposer.places(), time.monotonic())
 
     def _ready(self) -> bool:
         """Tell whether there is something to do now."""
-        if self._done or self._delivered or self._whole is not None:
+        if self._inbox.has_news():
             return True
         now = time.monotonic()
         if not self.proposer.read or not self._retries.open(now):
             return False
         due = self._due()
-        return any(place not in self._writes.jobs for place in self._dirty) or (due is not None and due <= now)
+        return any(place not in self._writes.jobs for place in self._inbox.dirty) or (due is not None and due <= now)
 
     def _due(self) -> float | None:
         """Return when something becomes possible by time alone."""
@@ -224,45 +178,44 @@ class Lane:
         """Declare the lane settled when all that is left waits for time to pass."""
         if self._writes.jobs or self._ready():
             return
-        if self._read_error if not self.proposer.read else not (self._dirty and self._retries.open(time.monotonic())):
-            self._settled.set()
+        if self.proposer.read:
+            idle = not self._inbox.dirty or not self._retries.open(time.monotonic())
+        else:
+            idle = bool(self._read_error)
+        if idle:
+            self._inbox.settled.set()
 
-    def _take(self, whole: Mapping[ResourceKey, Held] | None, delivered: dict[ResourceKey, Held | None]) -> None:
+    def _take(self, news: News) -> None:
         places: set[Place] = set()
-        if whole is not None:
-            places = self.proposer.take(whole)
-            self.mark(self._view.hosts(), time.monotonic())
-        for key, held in delivered.items():
+        if news.whole is not None:
+            places = self.proposer.take(news.whole)
+        if news.whole is not None or news.everywhere:
+            places |= self.proposer.places()
+        for key, held in news.delivered.items():
             places |= self.proposer.deliver(key, held)
         if places:
-            self._mark(places, time.monotonic())
+            self._inbox.mark(places, time.monotonic())
 
     def _begin(self) -> None:
         """Plan what is dirty and hand the first phase of each place to the pool."""
         now = time.monotonic()
         places = set(self._retries.due(now)) | self.proposer.due(now)
         if places:
-            self._mark(places, now)
+            self._inbox.mark(places, now)
         if not self.proposer.read or not self._retries.open(now):
             return
-        with self._wake:
-            free = [place for place in self._dirty if place not in self._writes.jobs]
-            taken = {place: self._dirty.pop(place) for place in free}
-        for place, heard in taken.items():
+        for place, heard in self._inbox.take_dirty(self._writes.jobs).items():
             proposed = self.proposer.propose(place, now)
             self._retries.reconcile(place, {change.key for change in proposed})
             changes = [change for change in proposed if self._retries.may(change, now)]
             if changes:
                 self._writes.begin(place, heard, changes)
+        for key in self.proposer.repairs.newly_left():
+            self._writes.ask_writers(key, self.proposer.repairs.blame)
         self._remember(self.proposer.found())
         self._conclude()
 
-    def _report_done(self, done: Done) -> None:
-        with self._wake:
-            self._done.append(done)
-            self._wake.notify_all()
-
-    def _finish(self, done: list[Done]) -> None:
+    def _finish(self, done: Collection[Done]) -> None:
         """Remember what the cluster acknowledged, and go on with what follows."""
         applied: list[Applied] = []
         gone: list[ResourceKey] = []
@@ -284,7 +237,7 @@ class Lane:
         go_on = self._retries.open(time.monotonic()) and not self._stopping.is_set()
         for one in done:
             if self._writes.advance(one.job, go_on):
-                self._mark([one.job.place], one.job.heard)
+                self._inbox.mark([one.job.place], one.job.heard)
 
     def _remember(
         self, applied: Collection[Applied], gone: Collection[ResourceKey] = (), events: Collection[Event] = ()
@@ -313,17 +266,18 @@ class Lane:
         self._write_error = self._note(self._write_error, str(error))
         self._retries.failed(one.change, one.job.place, error, one.at)
         if not self._retries.open(one.at):
-            self._mark([one.job.place], one.job.heard)
+            self._inbox.mark([one.job.place], one.job.heard)
 
     def _conclude(self) -> None:
         """When the whole plan is carried out, remember under what configuration."""
         if not self._view.passed() or self._serving.policy == "paused":
             return
-        with self._wake:
-            if self._writes.jobs or self._dirty or self._delivered or self._retries.waiting():
+        with self._inbox.wake:
+            if self._writes.jobs or self._inbox.dirty or self._inbox.has_news():
                 return
-        carried = self.proposer.conclude()
-        if carried and carried != self._carried:
+        self.proposer.conclude_suspicion()
+        carried = self.proposer.carried()
+        if carried and carried != self._carried and not self._retries.waiting():
             try:
                 self._checkpoint.set_carried(self.name, carried)
                 self._carried = carried
@@ -332,23 +286,22 @@ class Lane:
 
     def store_elapsed(self) -> None:
         """Store for how long ServiceEntries have been of no use."""
-        self._remember(self.proposer.unneeded(time.monotonic()))
+        self._remember(self.proposer.lingering(time.monotonic()))
 
     # Asking
 
     def accept(self) -> int:
         """Carry out the deletions that are held as perhaps our own mistake; return how many."""
-        with self._wake:
-            withheld = self.proposer.accept()
         carried = self._checkpoint.carried(self.name) or Carried()
         self._checkpoint.set_carried(self.name, carried._replace(accepted=self._serving.configuration))
-        self._mark(self.proposer.places(), time.monotonic())
+        withheld = len(self.proposer.withheld())
+        self._inbox.accept()
         return withheld
 
     def report(self) -> LaneReport:
         """Return how the cluster is being served."""
-        with self._wake:
-            waiting = [*self._dirty.values(), *(job.heard for job in tuple(self._writes.jobs.values()))]
+        with self._inbox.wake:
+            waiting = [*self._inbox.dirty.values(), *(job.heard for job in tuple(self._writes.jobs.values()))]
             waiting += self._retries.since()
             return LaneReport(
                 policy=self._serving.policy,
@@ -359,8 +312,8 @@ class Lane:
                 planned=self._writes.planned(),
                 oldest=min(waiting, default=None),
                 writes=self._written,
-                repairs=self.proposer.repairs,
+                repairs=self.proposer.repairs.count,
                 withheld=self.proposer.withheld(),
-                parked=self._retries.parked() + self.proposer.fighting(),
+                parked=self._retries.parked() + self.proposer.repairs.left_alone(),
                 troubles=self.proposer.troubles(),
             )

@@ -64,6 +64,7 @@ class Host:
     ``clusters`` is None for all, and empty when nobody needs the host.
     ``endpoints`` are sorted by address and port. ``ended`` are registrations, as
     (registry, key), that wait for grace although their host has another endpoint.
+    ``kept`` marks one of which every registration waits.
     """
 
     key: HostKey
@@ -73,6 +74,7 @@ class Host:
     endpoints: tuple[Endpoint, ...]
     disagreements: tuple[str, ...] = ()
     ended: tuple[tuple[str, InstanceKey], ...] = ()
+    kept: bool = False
 
 
 def host_key(ruling: Ruling) -> HostKey:
@@ -108,6 +110,7 @@ def merge(key: HostKey, registrations: Iterable[Registration], order: Sequence[s
         endpoints=endpoints,
         disagreements=tuple(trouble for trouble in (port_trouble, protocol_trouble) if trouble),
         ended=ended,
+        kept=bool(listed) and all(one.waits is not None for one in listed),
     )
 
 
@@ -183,6 +186,8 @@ def _port_vote(one: Registration) -> tuple[int, str] | None:
     """Return the number that a registration wants callers to use, and where it says so."""
     instance, ruled = one.instance, one.ruling.port
     if ruled is None:
+        if instance.restored:
+            return None
         if instance.service_port:
             return instance.service_port, instance.service_port_from
         return DEFAULT_PORT, DEFAULT
@@ -192,10 +197,12 @@ def _port_vote(one: Registration) -> tuple[int, str] | None:
     return (instance.port, ruled.source) if 0 < instance.port < 65536 else None
 
 
-def _protocol_vote(one: Registration) -> tuple[str, str]:
+def _protocol_vote(one: Registration) -> tuple[str, str] | None:
     ruled = one.ruling.protocol
     if ruled is not None:
         return str(ruled.value), ruled.source
+    if one.instance.restored:
+        return None
     protocol = one.instance.protocol
     return (protocol, f"metadata protocol of {one.instance.key.id}") if protocol else ("", DEFAULT)
 

@@ -1,37 +1,26 @@
 """What a lane may do about one place of its cluster now, and what it has to leave for later, and why."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from agent.clusters.settings import Policy
 from agent.gate import Gate, gate, too_many
 from agent.hosts import Place
-from agent.merge import Host
+from agent.lingering import Lingering
+from agent.merge import Host, HostKey
 from agent.mirror import Mirror, place_of
+from agent.naming import host_label
 from agent.plan import Action, Change, plan
+from agent.repairs import Repairs
 from agent.retry import content_digest
+from agent.serving import Serving
 from agent.translate import Translation, translate
 from agent.view import View
 from state.checkpoint import Applied, Carried
 from state.limits import Limits
 from state.model import MANAGED_BY, OWNER_LABEL, PRODUCT, SERVICE_ENTRY, WORKLOAD_ENTRY, Held, Resource, ResourceKey
 
-REPAIRS = 3  # of one object within limits.fight; the next one would be a fight
 RECHECK = 60.0  # seconds after which a deletion that may not be yet is looked at again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """Whom a lane serves, and as whom: ``configuration`` is the digest of what decides its objects."""
-
-    cluster: str
-    namespace: str
-    policy: Policy
-    owner: str
-    configuration: str
-    version: str
-    namespaces: frozenset[str] = frozenset()  # that rules name
 
 
 class Proposer:
@@ -48,26 +37,21 @@ class Proposer:
         self.serving = serving
         self.mirror = Mirror()
         self.read = False
-        self.repairs = 0
+        self.repairs = Repairs(limits.fight)
         self.applied = applied
         self._view = view
-        self._limits = limits
         self.unmet = carried is None and not applied  # nothing remembers this cluster
         self._suspect = carried is not None and not self._trusts(carried)
+        self._lost: set[ResourceKey] = set()  # what was gone at the start: perhaps we deleted it, and were killed
         self._withheld: dict[ResourceKey, Held] = {}
         self._again: set[Place] = set()
         self._shut: dict[Place, float] = {}
         self._desired_at: dict[ResourceKey, Place] = {}
         self._desired: dict[Place, frozenset[ResourceKey]] = {}
         self._troubles: dict[Place, tuple[str, ...]] = {}
-        self._repairing: set[ResourceKey] = set()
-        self._repaired: dict[ResourceKey, list[float]] = {}
-        now = time.monotonic()
-        self._unneeded = {key: now - row.unneeded for key, row in applied.items() if row.unneeded is not None}
-        self._expiry = {key: since + limits.service_entry_grace for key, since in self._unneeded.items()}
+        self._lingering = Lingering(limits.service_entry_grace, applied.values(), time.monotonic())
         self._found: list[Applied] = []
         self._paused: dict[Place, int] = {}
-        self._fighting: dict[ResourceKey, str] = {}
 
     def _trusts(self, carried: Carried) -> bool:
         same = (carried.configuration, carried.version) == (self.serving.configuration, self.serving.version)
@@ -80,7 +64,11 @@ class Proposer:
 
     def places(self) -> set[Place]:
         """Return every place that holds, or should hold, something."""
-        return self.mirror.places() | set(self._desired)
+        return self.mirror.places() | self.places_of(self._view.hosts())
+
+    def places_of(self, hosts: Iterable[HostKey]) -> set[Place]:
+        """Return where hosts are in this cluster."""
+        return {Place(host.namespace or self.serving.namespace, host_label(host.host)) for host in hosts}
 
     # The mirror
 
@@ -88,17 +76,20 @@ class Proposer:
         """Take a whole picture of the cluster; return every place that it concerns."""
         if self.unmet and any(held.owner == self.serving.owner for held in objects.values()):
             self._suspect = True  # objects of ours, and nobody remembers under what they were written
+        if not self.read:
+            self._lost = self.applied.keys() - objects.keys()
         self.unmet, self.read = False, True
         return self.mirror.replace({key: self._own(held) for key, held in objects.items()})
 
     def deliver(self, key: ResourceKey, held: Held | None) -> set[Place]:
         """Take what became of one object; return the places that it concerns, none if it is known."""
+        desired_at = {self._desired_at[key]} if key in self._desired_at else set()
         if held is None:
-            return self.mirror.drop(key)
+            return self.mirror.drop(key) | desired_at
         held, known = self._own(held), self.mirror.objects.get(key)
         if known is not None and replace(known, endpoint=held.endpoint) == held:
             return set()
-        return self.mirror.put(held) | ({self._desired_at[key]} if key in self._desired_at else set())
+        return self.mirror.put(held) | desired_at
 
     def _own(self, held: Held) -> Held:
         """Return an object with what we know to be ours in it, even if its labels were tampered with."""
@@ -141,12 +132,23 @@ class Proposer:
             return []
         return changes
 
+    def propose_all(self) -> tuple[Change, ...]:
+        """Return the changes that may be carried out anywhere, were the whole plan made and judged now."""
+        now = time.monotonic()
+        places = sorted(self.places())
+        changes = [change for place in places for change in self.propose(place, now)]
+        if self._suspect and self.conclude_suspicion():
+            changes = [change for place in places for change in self.propose(place, now)]
+        return tuple(changes)
+
     def _recognise(self, translation: Translation, held: list[Held], changing: set[ResourceKey]) -> None:
-        """Remember objects that are there as desired though nothing remembers writing them."""
+        """Remember objects that are there as desired though nothing remembers writing just that."""
         there = {one.key: one for one in held if one.owner == self.serving.owner}
         for resource in translation.resources:
-            key = resource.key
-            if key in there and key not in changing and key not in self.applied:
+            key, row = resource.key, self.applied.get(resource.key)
+            if key not in there or key in changing or resource.kept:
+                continue
+            if row is None or row.digest != content_digest(resource):
                 self.applied[key] = _row(resource, there[key])
                 self._found.append(self.applied[key])
 
@@ -170,12 +172,15 @@ class Proposer:
 
     def _may(self, change: Change, place: Place, now: float) -> bool:
         if change.action is not Action.DELETE:
-            return not self._fights(change, place, now)
+            row = None if change.key in self._lost else self.applied.get(change.key)
+            until = self.repairs.judge(change, row, now)
+            if until is not None:
+                self._shut[place] = until
+            return until is None
         if self.serving.policy == "upsert-only" or change.held is None or change.key in self._desired_at:
             return False
         if change.key.kind == SERVICE_ENTRY:
-            since = self._unneeded.get(change.key)
-            return since is not None and now - since >= self._limits.service_entry_grace
+            return self._view.passed() and self._lingering.over(change.key, now)
         decision = gate(change.held, self._view)
         if decision is Gate.SHUT:
             self._shut[place] = now + RECHECK
@@ -185,61 +190,41 @@ class Proposer:
         return decision is not Gate.SHUT
 
     def _tell_repair(self, change: Change) -> Change:
-        return replace(change, why=f"repair: {change.why}") if change.key in self._repairing else change
+        return replace(change, why=f"repair: {change.why}") if self.repairs.is_repair(change.key) else change
 
     def _need(self, key: ResourceKey, needed: bool, now: float) -> None:
         """Count for how long a ServiceEntry of ours is of no use; a registry not yet read may need it."""
         if needed:
-            self._unneeded.pop(key, None)
-            self._expiry.pop(key, None)
+            self._lingering.needed(key)
         elif self._view.passed():
-            self._unneeded.setdefault(key, now)
-            self._expiry.setdefault(key, now + self._limits.service_entry_grace)
-
-    def _fights(self, change: Change, place: Place, now: float) -> bool:
-        """Tell whether an object was repaired so often that somebody must be fighting over it."""
-        row = self.applied.get(change.key)
-        self._repairing.discard(change.key)
-        if row is None or row.digest != content_digest(change.resource):
-            return False
-        recent = [at for at in self._repaired.get(change.key, ()) if now - at < self._limits.fight]
-        self._repaired[change.key] = recent
-        if len(recent) >= REPAIRS:
-            self._fighting[change.key] = f"repaired {REPAIRS} times, and changed again ({change.why}): left alone"
-            self._shut[place] = recent[0] + self._limits.fight
-            return True
-        self._fighting.pop(change.key, None)
-        self._repairing.add(change.key)
-        return False
+            self._lingering.unneeded(key, now)
 
     # What comes back
 
     def acknowledge(self, change: Change, held: Held | None, now: float) -> Applied | None:
         """Note what the cluster took; return the row to remember, None when the object is gone."""
         key = change.key
+        self._lost.discard(key)
         if held is None or change.resource is None:
-            self.mirror.drop(key)
+            for place in self.mirror.drop(key):
+                if not self.mirror.has_workloads(place):
+                    self._again.add(place)  # its ServiceEntry begins to linger now
             self.applied.pop(key, None)
-            self._unneeded.pop(key, None)
-            self._expiry.pop(key, None)
+            self._lingering.needed(key)
             return None
-        if key in self._repairing:
-            self._repairing.discard(key)
-            self._repaired[key].append(now)
-            self.repairs += 1
+        self.repairs.made(key, now)
         row = _row(change.resource, held)
         self.applied[key] = row
-        self.mirror.put(replace(held, own_labels=row.labels))
+        if self.mirror.objects.get(key) is change.held:  # else something newer was delivered meanwhile
+            self.mirror.put(replace(held, own_labels=row.labels))
         return row
 
     def due(self, now: float) -> set[Place]:
         """Return the places at which something has become possible by time alone; each is returned once."""
         places, self._again = self._again, set()
-        for key, at in self._expiry.items():
-            if at <= now:
-                self._expiry[key] = now + RECHECK
-                if key in self.mirror.objects:
-                    places.add(place_of(self.mirror.objects[key]))
+        for key in self._lingering.due(now):
+            if key in self.mirror.objects:
+                places.add(place_of(self.mirror.objects[key]))
         for place, at in list(self._shut.items()):
             if at <= now:
                 del self._shut[place]
@@ -248,22 +233,21 @@ class Proposer:
 
     def next(self) -> float | None:
         """Return the monotonic time at which ``due`` will return something, if ever."""
-        due = [*self._expiry.values(), *self._shut.values()]
         if self._again:
-            due.append(0.0)
-        return min(due, default=None)
+            return 0.0
+        due = [self._lingering.next(), *self._shut.values()]
+        return min((at for at in due if at is not None), default=None)
 
-    def conclude(self) -> Carried | None:
-        """Judge the whole plan, now that all of it was made and all that could be was carried out.
-
-        Returns under what it was carried out, None while deletions are withheld.
-        """
-        if self._suspect:
-            if too_many(len(self._withheld), self._ours()):
-                return None
+    def conclude_suspicion(self) -> bool:
+        """Judge the whole plan, now that all of it was made; tell whether nothing is withheld from now on."""
+        if self._suspect and not too_many(len(self._withheld), self._ours()):
             self._suspect = False
             self._release()
-        if self._withheld or self._again:
+        return not self._suspect
+
+    def carried(self) -> Carried | None:
+        """Return under what the whole plan was carried out, None while some of it is to be done."""
+        if self._suspect or self._again:
             return None
         return Carried(self.serving.configuration, self.serving.version)
 
@@ -285,17 +269,9 @@ class Proposer:
         """Return the objects whose deletion is held as perhaps our own mistake."""
         return tuple(self._withheld.values())
 
-    def unneeded(self, now: float) -> list[Applied]:
+    def lingering(self, now: float) -> list[Applied]:
         """Return the rows of ServiceEntries that are of no use, with for how long."""
-        return [
-            replace(self.applied[key], unneeded=now - since)
-            for key, since in self._unneeded.items()
-            if key in self.applied
-        ]
-
-    def fighting(self) -> tuple[tuple[ResourceKey, str], ...]:
-        """Return the objects that are left alone because somebody keeps changing them."""
-        return tuple(sorted(self._fighting.items()))
+        return self._lingering.rows(self.applied, now)
 
     def paused(self) -> int:
         """Return how many changes a paused cluster waits for."""

@@ -14,7 +14,7 @@ from agent.belief import Belief
 from agent.clusters import Cluster
 from agent.config import Config
 from agent.daemon import VERSION, Agent, remembering
-from agent.lane import LaneReport
+from agent.serving import LaneReport
 from hooks.consul.loop import LoopReport
 from state.checkpoint import Checkpoint
 from state.errors import StateError
@@ -73,7 +73,7 @@ def _registries(agent: Agent, state: Callable[[str, LoopReport], str], now: floa
     with agent.view.lock:
         for name, belief in agent.view.beliefs.items():
             loop = agent.loops[name].report()
-            found[name] = {"state": state(name, loop), **_reading(loop, now), **_believed(belief, now)}
+            found[name] = {"state": state(name, loop), **_reading(loop, belief, now), **_believed(belief, now)}
     return found
 
 
@@ -83,12 +83,12 @@ def _registry_state(agent: Agent, name: str, loop: LoopReport) -> str:
     return "ok" if agent.view.passed(name) else "starting"
 
 
-def _reading(loop: LoopReport, now: float) -> Report:
+def _reading(loop: LoopReport, belief: Belief, now: float) -> Report:
     return {
         "error": loop.error,
         "failing_seconds": _since(loop.failing_since, now),
         "last_read_seconds": _since(loop.last_read, now),
-        "index": loop.index,
+        "index": loop.index or max(belief.indexes.values(), default=0),
         "passes": loop.passes,
         "pass_seconds": round(loop.pass_seconds, 3),
         "repairs": loop.repairs,

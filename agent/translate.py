@@ -165,6 +165,7 @@ def _service_entry(host: Host, owner: str, namespace: str) -> tuple[list[Resourc
             "ports": [port],
             "workloadSelector": {"labels": {HOST_LABEL: host_label(name)}},
         },
+        kept=host.kept,
     )
     return [entry], problems
 

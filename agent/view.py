@@ -29,6 +29,9 @@ class Follower(Protocol):
     def mark(self, hosts: Collection[HostKey], heard: float) -> None:
         """Note that these hosts may have changed; ``heard`` is when the registry told."""
 
+    def mark_all(self, heard: float) -> None:
+        """Note that a registry had its first pass: what waited for that may change, also where no host is known."""
+
 
 @dataclass(slots=True)
 class _Changes:
@@ -101,7 +104,8 @@ class View:
                 )
                 self._settle({reading.registry: changes}, reading.registry, touched, reading.heard)
             if first:
-                self._tell(self._index.hosts(), reading.heard)
+                for follower in self._followers:
+                    follower.mark_all(reading.heard)
         return changed
 
     def _settle(self, changes: dict[str, _Changes], registry: str, services: Iterable[str], heard: float) -> None:
@@ -267,7 +271,6 @@ class View:
             belief.remembered = True
             belief.standing = guard.begin_epoch(belief.standing, now)
             belief.epochs = dict.fromkeys(belief.epochs, belief.standing.epoch)
-        waits = {}
         changes: dict[str, Observed] = {}
         for service in {key.service for key in orphans}:
             old = tuple(belief.services.get(service, {}).values())
@@ -275,8 +278,8 @@ class View:
             # As if last read in an earlier epoch: what the next pass does not show is held.
             seen = belief.standing.epoch - 1
             changes[service] = Observed(service, old + new, seen, belief.indexes.get(service, 0))
-        if registry in self._passed:
-            waits = {key: Waiting(key=key, reason=Reason.HOLD, word=None, since=now, pass_begun=0) for key in orphans}
+        # They wait from the start: what is not known of them must not be written over what is there.
+        waits = {key: Waiting(key=key, reason=Reason.HOLD, word=None, since=now, pass_begun=0) for key in orphans}
         logger.warning("registry %s: %d instances are in a cluster and unknown here: held", registry, len(orphans))
         baseline = belief.standing.baseline
         belief.apply(

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from agent.clusters import Cluster
+from agent.clusters import Cluster, Outcome
 from agent.hosts import Place
 from agent.plan import Action, Change
 from state.errors import ClusterError, Fault
-from state.model import SERVICE_ENTRY, Held
+from state.model import SERVICE_ENTRY, Held, ResourceKey
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ class Writes:
 
     def begin(self, place: Place, heard: float, changes: Sequence[Change]) -> None:
         """Start to carry out the changes of a place that has no job."""
-        job = Job(place, heard, deque(_phases(changes)))
+        phases = [list(changes)] if self._cluster.whole_hosts else _phases(changes)
+        job = Job(place, heard, deque(phases))
         self.jobs[place] = job
         self._start_phase(job)
 
@@ -66,7 +67,8 @@ class Writes:
         if job.phases and go_on:
             self._start_phase(job)
             return False
-        self.jobs.pop(job.place, None)
+        if self.jobs.get(job.place) is job:
+            del self.jobs[job.place]
         return bool(job.phases)
 
     def planned(self) -> int:
@@ -76,30 +78,21 @@ class Writes:
     def _start_phase(self, job: Job) -> None:
         phase = job.phases.popleft()
         job.left = len(phase)
-        for change in phase:
-            self._pool.submit(self._write, job, change)
+        for batch in [phase] if self._cluster.whole_hosts else [[change] for change in phase]:
+            self._pool.submit(self._write, job, batch)
 
-    def _write(self, job: Job, change: Change) -> None:
-        held, error = None, None
+    def _write(self, job: Job, batch: Sequence[Change]) -> None:
+        outcomes: Sequence[Outcome]
         try:
-            held = self._carry_out(change)
-        except ClusterError as failure:
-            error = failure
-            if error.fault in (Fault.CONFLICT, Fault.EXISTS):
-                held, error = self._look_again(change, error)
+            outcomes = self._cluster.write(batch)
         except Exception as failure:  # a write's one net: it is planned again
-            logger.exception("cluster %s: %s", self._cluster.name, change.key)
-            error = ClusterError(Fault.OBJECT, f"{change.key}: {failure!r}")
-        self._report(Done(job, change, held, error))
-
-    def _carry_out(self, change: Change) -> Held | None:
-        if change.action is Action.DELETE and change.held:
-            self._cluster.delete(change.held)
-        elif change.resource and change.held:
-            return self._cluster.update(change.resource, change.held)
-        elif change.resource:
-            return self._cluster.create(change.resource)
-        return None
+            logger.exception("cluster %s: writing failed", self._cluster.name)
+            outcomes = [ClusterError(Fault.OBJECT, f"{change.key}: {failure!r}") for change in batch]
+        for change, outcome in zip(batch, outcomes, strict=True):
+            held, error = (None, outcome) if isinstance(outcome, ClusterError) else (outcome, None)
+            if error and error.fault in (Fault.CONFLICT, Fault.EXISTS):
+                held, error = self._look_again(change, error)
+            self._report(Done(job, change, held, error))
 
     def _look_again(self, change: Change, error: ClusterError) -> tuple[Held | None, ClusterError]:
         """Read what is there after all, so that the next plan starts from it."""
@@ -107,6 +100,16 @@ class Writes:
             return self._cluster.look(change.key), error
         except ClusterError as failure:
             return None, failure
+
+    def ask_writers(self, key: ResourceKey, tell: Callable[[ResourceKey, tuple[str, ...]], None]) -> None:
+        """Find out who else wrote an object, and tell it from a writing thread."""
+        self._pool.submit(self._ask_writers, key, tell)
+
+    def _ask_writers(self, key: ResourceKey, tell: Callable[[ResourceKey, tuple[str, ...]], None]) -> None:
+        try:
+            tell(key, self._cluster.writers(key))
+        except ClusterError as failure:
+            tell(key, (f"unknown, {failure}",))
 
     def stop(self) -> None:
         """Start nothing more."""

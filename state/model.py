@@ -46,7 +46,8 @@ class Instance:
     ``rejected`` (the reason, with the value). ``dropped`` names optional values
     that were invalid and are ignored. ``weight`` is the one that applies to the
     instance as it is (passing or warning). ``registered`` orders registrations
-    inside one registry (Consul: CreateIndex).
+    inside one registry (Consul: CreateIndex). ``restored`` marks one that was made
+    of a cluster's objects: nothing but its address and port is known.
     """
 
     key: InstanceKey
@@ -65,6 +66,7 @@ class Instance:
     registered: int = 0
     rejected: str = ""
     dropped: tuple[str, ...] = ()
+    restored: bool = False
 
     @property
     def present(self) -> bool:

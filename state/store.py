@@ -55,21 +55,35 @@ def open_database(path: Path) -> tuple[Database, bool]:
 def copy_database(path: Path) -> tuple[Database, bool]:
     """Return a copy in memory of the database, empty if there is none; writes nothing to disk."""
     memory = sqlite3.connect(":memory:", check_same_thread=False)
-    if path.exists():
-        try:
-            disk = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
-            try:
-                disk.backup(memory)
-            finally:
-                disk.close()
-        except sqlite3.Error as error:
-            raise StateError(f"state file {path}: cannot be read: {error}") from error
+    try:
+        if path.exists():
+            _copy(path, memory)
+    except OSError as error:
+        raise StateError(f"state file {path}: cannot be read: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise StateError(f"state file {path}: cannot be read: {error}") from error
     database = Database(memory, execute_plugins=False)
     try:
         new = _migrate(database)
     except _NewerSchemaError as newer:
         raise StateError(f"state file {path} has schema {newer}, newer than {VERSION}") from newer
     return database, new
+
+
+def _copy(path: Path, memory: sqlite3.Connection) -> None:
+    """Copy a file that may be in use.
+
+    Reading a database with a write-ahead log leaves files beside it, which the
+    service's user could not write if they were root's. Where there is no log
+    nobody uses the file, and it can be read as if it never changed.
+    """
+    mode = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
+    disk = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=10)
+    try:
+        disk.backup(memory)
+    finally:
+        disk.close()
+    _give_to_folder_owner(path)
 
 
 class _NewerSchemaError(Exception):

@@ -16,7 +16,7 @@ VERBS = {
     "status": "Show how it is with every registry and cluster.",
     "holds": "Show which removals wait, why, and how that ends.",
     "accept": "Let held removals be carried out.",
-    "export": "Print the objects that a cluster should hold.",
+    "export": "Print the objects that CLUSTER should hold.",
     "demo": "Play a story on an embedded registry and two directories.",
     "schema": "Print the JSON schema of the configuration file.",
 }

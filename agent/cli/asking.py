@@ -1,6 +1,7 @@
 """Asking the agent that runs, through its control socket."""
 
 import os
+import socket
 from typing import Any, NamedTuple
 
 import httpx
@@ -32,6 +33,7 @@ class Answer(NamedTuple):
 
 def ask(config: Config, path: str, send: dict[str, str] | None = None) -> Answer:
     """Return the agent's answer to a GET, or to a POST of what is to be sent; NoAgentError when there is none."""
+    _knock(config)
     transport = httpx.HTTPTransport(uds=str(config.control), verify=False, trust_env=False)
     timeout = httpx.Timeout(READ if send is None else ACCEPT, connect=CONNECT)
     try:
@@ -39,7 +41,7 @@ def ask(config: Config, path: str, send: dict[str, str] | None = None) -> Answer
             response = client.get(path) if send is None else client.post(path, json=send)
             content = response.json()
     except (httpx.TransportError, httpx.DecodingError, OSError, ValueError) as error:
-        raise NoAgentError(f"no agent answers at {config.control}: {_reason(error)}") from error
+        raise NoAgentError(f"no agent answers at {config.control}: {str(error) or type(error).__name__}") from error
     if not isinstance(content, dict):
         raise NoAgentError(f"what answers at {config.control} is no isthmus")
     return Answer(response.status_code, content)
@@ -72,9 +74,11 @@ def copy_of_state(config: Config, silence: NoAgentError) -> Checkpoint:
         raise StateError(f"{silence}; and {error}. {advice}") from error
 
 
-def _reason(error: BaseException) -> str:
-    """Return what the operating system said, without the layers that wrapped it."""
-    text = str(error)
-    while (deeper := error.__cause__ or error.__context__) is not None:
-        error = deeper
-    return str(getattr(error, "strerror", None) or error) or text or type(error).__name__
+def _knock(config: Config) -> None:
+    """Raise NoAgentError, in the words of the operating system, when nobody listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(CONNECT)
+        try:
+            probe.connect(str(config.control))
+        except OSError as error:
+            raise NoAgentError(f"no agent answers at {config.control}: {error.strerror or error}") from error

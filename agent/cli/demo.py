@@ -20,14 +20,13 @@ from agent.cli.options import Options, Verb
 @click.option(
     "--seconds", type=click.FloatRange(min=1), default=40.0, show_default=True, help="How long the story takes."
 )
-@click.option("--real", is_flag=True, help="Play it with the real servers of the test bed.")
 @click.pass_obj
-def command(options: Options, out: Path, seconds: float, real: bool) -> int:
+def command(options: Options, out: Path, seconds: float) -> int:
     """Play a story on an embedded registry and two directories.
 
     It needs no Consul and no cluster. The agent is the real one; the registry only speaks the part of Consul's protocol
-    that the agent uses.
+    that the agent uses. Ends with 1 when a cluster is not as it must be.
     """
     set_up_logging(options)
     # The demo is no part of the agent: nothing else pays for importing it.
-    return int(import_module("agent.demo.story").play(out, seconds, real))
+    return int(import_module("agent.demo.play").play(out, seconds))

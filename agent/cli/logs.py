@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from agent.cli.options import Options
 from agent.words import plain
 
-NOISY = ("apscheduler", "urllib3", "waitress", "httpx", "httpcore", "kubernetes")
+NOISY = ("urllib3", "waitress", "httpx", "httpcore", "kubernetes")
+WORRIED = ("apscheduler", "waitress.queue")  # warn of a job that is late, of two requests at the same time
 LANE = "agent.lane"  # tells of every write
 
 
@@ -67,5 +68,6 @@ def set_up_logging(options: Options, level: str = "error") -> Lines:
     logging.basicConfig(level=(options.log_level or level).upper(), handlers=[handler], force=True)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of two requests at the same time
+    for name in WORRIED:
+        logging.getLogger(name).setLevel(logging.ERROR)
     return handler

@@ -10,7 +10,7 @@ from agent.cli.opening import working
 from agent.cli.options import Options, Verb
 from agent.config import load
 from agent.daemon import Agent, Outcome
-from agent.lane import LaneReport
+from agent.serving import LaneReport
 from agent.words import count, plain
 
 

@@ -40,7 +40,7 @@ def shared_options() -> list[click.Parameter]:
         _option(
             ["--config"],
             "config",
-            type=click.Path(path_type=Path),
+            type=click.Path(path_type=Path, readable=False),  # what is wrong with the file is for `load` to say
             help=f"The configuration file.  [default: {CONFIGURATION}]",
         ),
         _option(

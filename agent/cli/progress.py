@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from agent.cli.logs import Lines
 from agent.daemon import Agent
-from agent.lane import LaneReport
+from agent.serving import LaneReport
 from agent.words import count
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class FirstSync:
             console=console,
             transient=True,
             disable=not console.is_terminal,
-            refresh_per_second=1 / LOOK,
+            auto_refresh=False,
         ) as bar:
             task = bar.add_task("", visible=False)
             while self._behind and not stop.is_set():
@@ -47,6 +47,7 @@ class FirstSync:
                     self._lines.crowded = True
                     bar.update(task, visible=True)
                 bar.update(task, completed=done, total=done + ahead)
+                bar.refresh()
                 stop.wait(LOOK)
         self._lines.crowded = False
 

@@ -13,7 +13,7 @@ from agent.cli.options import Options, Verb
 from agent.cli.tables import ago, console, lines, table
 from agent.config import Config, load
 from agent.report import remembered
-from agent.words import plain, span
+from agent.words import count, plain, span
 
 Report = dict[str, Any]
 
@@ -64,9 +64,9 @@ def _show_registries(output: Console, registries: Report) -> None:
         if one["error"]:
             since = one["failing_seconds"]
             output.print(f"  failing{'' if since is None else f' for {span(since)}'}: {plain(one['error'])}")
-        lines(output, "  cannot be read", [f"{row['service']}: {row['reason']}" for row in one["unreadable"]])
-        lines(output, "  rejected", [_named(row) for row in one["rejected"]])
-        lines(output, "  ignored values", [_named(row) for row in one["dropped"]])
+        lines(output, "cannot be read", [f"{row['service']}: {row['reason']}" for row in one["unreadable"]])
+        lines(output, "rejected", [_named(row) for row in one["rejected"]])
+        lines(output, "ignored values", [_named(row) for row in one["dropped"]])
 
 
 def _registry(name: str, one: Report) -> tuple[str, ...]:
@@ -91,8 +91,8 @@ def _reading(one: Report) -> str:
     epoch = "" if one["epoch_seconds"] is None else f", begun {ago(one['epoch_seconds'])}"
     found = f"index {one['index']}, epoch {one['epoch']}{epoch}"
     if one["passes"]:
-        found += f", {one['passes']} passes, the last one in {span(one['pass_seconds'])}"
-    return f"{found}, {one['repairs']} repairs by sweeps"
+        found += f", {count(one['passes'], 'pass', 'passes')}, the last one in {span(one['pass_seconds'])}"
+    return f"{found}, {count(one['repairs'], 'repair')} by sweeps"
 
 
 def _named(row: Report) -> str:
@@ -104,10 +104,10 @@ def _show_clusters(output: Console, clusters: Report) -> None:
     output.print()
     output.print(table(columns, [_cluster(name, one) for name, one in clusters.items()]))
     for name, one in clusters.items():
-        if one.get("error"):
-            output.print(f"{name}: {plain(one['error'])}")
-        lines(output, f"{name}: left alone", [f"{row['object']}: {row['reason']}" for row in one.get("parked", ())])
-        lines(output, f"{name}: rejected or in disagreement", one.get("troubles", ()))
+        if any(one.get(key) for key in ("error", "parked", "troubles")):
+            output.print(f"{name}: {plain(one['error']) or 'no error'}")
+            lines(output, "left alone", [f"{row['object']}: {row['reason']}" for row in one["parked"]])
+            lines(output, "rejected or in disagreement", one["troubles"])
 
 
 def _cluster(name: str, one: Report) -> tuple[str, ...]:

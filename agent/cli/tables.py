@@ -32,11 +32,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def lines(output: Console, title: str, found: Sequence[str]) -> None:
-    """Print what there is to say below a table, if anything, and how much of it there is."""
+    """Print what there is to say of a row of a table, if anything, and how much of it there is."""
     if found:
-        output.print(f"{title} ({len(found)}):")
+        output.print(f"  {title} ({len(found)}):")
         for line in found:
-            output.print(f"  {plain(line)}")
+            output.print(f"    {plain(line)}")
 
 
 def ago(seconds: float | None) -> str:

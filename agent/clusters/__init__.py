@@ -6,7 +6,7 @@ from typing import Protocol
 
 from agent.plan import Change
 from state.errors import ClusterError
-from state.model import Held, Resource, ResourceKey
+from state.model import Held, ResourceKey
 
 Outcome = Held | None | ClusterError  # of a change: what is there now, None when it was deleted, why it failed
 
@@ -39,17 +39,14 @@ class Cluster(Protocol):
     def look(self, key: ResourceKey) -> Held | None:
         """Return one object, also one that is not isthmus', or None if there is none."""
 
-    def create(self, resource: Resource) -> Held:
-        """Create an object; Fault.EXISTS when the name is taken."""
-
-    def update(self, resource: Resource, held: Held) -> Held:
-        """Replace our part of an object, if it is still the one that is held."""
-
-    def delete(self, held: Held) -> None:
-        """Delete an object, if it is still the one that is held; that it was gone is success."""
-
     def write(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Carry out changes of one host in their order, each as if alone, and return what became of each."""
+        """Carry out changes of one host in their order, each as if alone, and return what became of each.
+
+        A create fails with Fault.EXISTS when the name is taken; an update or a
+        delete with Fault.CONFLICT when the object is no longer the one that is
+        held. An update replaces our part of an object. That what is to be deleted
+        was gone already is success.
+        """
 
     def writers(self, key: ResourceKey) -> tuple[str, ...]:
         """Name who else wrote an object, and when, as far as the cluster knows."""

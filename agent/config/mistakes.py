@@ -12,6 +12,7 @@ _ENTERPRISE = "Consul Enterprise namespaces and partitions are not supported"
 _REASONS: Mapping[Place, str] = {
     ("owner",): "is required: two agents under one name would delete each other's objects",
 }
+_KINDS = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
 def problems_of(errors: Iterable[ErrorDetails], source: Source) -> Iterator[Problem]:
@@ -73,7 +74,8 @@ def _sentence(error: ErrorDetails, place: Place, source: Source) -> str:
         case "list_type":
             rule = "must be a list"
         case "dict_type" | "model_type" | "model_attributes_type":
-            rule = "must be a mapping"
+            # A secret with a wrong name and indentation ends up here, so nothing is shown of it.
+            return f"must be a mapping, not {_KINDS[type(source.at(place))]}"
         case _:
             return error["msg"]
     return f"{rule}{_instead(place, source)}{_advice(error['type'], source.at(place))}"
@@ -83,7 +85,7 @@ def _instead(place: Place, source: Source) -> str:
     """Return what stands there instead, the way it was written, except where it may be a secret."""
     value, word = source.at(place), source.mark(place).word
     if isinstance(value, dict | list):
-        return f", not a {'mapping' if isinstance(value, dict) else 'list'}"
+        return f", not {_KINDS[type(value)]}"
     if any(isinstance(step, str) and (step.endswith("_file") or is_secret(step)) for step in place):
         return ""
     if isinstance(value, str):

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 MODE = 0o660
 THREADS = 4
 LARGEST_BODY = 4096  # bytes
-PATIENCE = 5.0  # seconds for requests in flight at the end
+PATIENCE = 5.0  # seconds for requests in flight at the end, and for deletions that were accepted
 
 Answer = tuple[dict[str, Any], int] | dict[str, Any]
 
@@ -90,6 +90,8 @@ def _accept(agent: Agent, name: str, hold: str) -> Answer:
     if name in agent.loops and (error := agent.loops[name].report().error):
         raise RegistryError(f"registry {name} cannot be read now, so nothing is accepted: {error}")
     accepted = agent.accept(name, hold)
+    if name in agent.lanes:
+        agent.lanes[name].settle(PATIENCE)
     still = {row["hold"] for row in holds(agent) if row["name"] == name}
     return {"accepted": accepted, "still_held": len(asked & still)}
 

@@ -23,6 +23,7 @@ from state.model import Snapshot
 
 EVERYTHING = ("*",)
 HEALTH = "/v1/health/service/"
+STALEST = 5000  # milliseconds; an agent with discovery_max_stale answers stale whatever it is asked
 CUT = 200  # characters of a body in an error
 
 T = TypeVar("T")
@@ -105,6 +106,9 @@ class ConsulClient:
                 raise RegistryError(f"answered {reply.code}: {self._shown(reply.content)}")
             if _says(reply, "X-Consul-Knownleader", "false"):
                 raise RegistryError("answered without a leader, X-Consul-Knownleader: false")
+            stale = reply.headers.get("X-Consul-Lastcontact", "")
+            if _INDEX.fullmatch(stale) and int(stale) > STALEST:
+                raise RegistryError(f"answered by a server that heard from its leader {stale} ms ago")
             if not filtered and _says(reply, "X-Consul-Results-Filtered-By-ACLs", "true"):
                 raise RegistryError("the token may not see all of it, X-Consul-Results-Filtered-By-ACLs: true")
             return Answer(_index(reply), self._parsed(reply, parsed))
@@ -122,7 +126,10 @@ class ConsulClient:
             params += [("index", str(index)), ("wait", f"{max(1, round(wait * 1000))}ms")]
         self._token = self._read_token()
         headers = {"X-Consul-Token": self._token} if self._token else {}
-        return self._transport.get(path, params, headers, wait)
+        try:
+            return self._transport.get(path, params, headers, wait)
+        except RegistryError as error:
+            raise RegistryError(self._line(str(error))) from error
 
     def _read_token(self) -> str:
         """Return what the token file holds now, so that a new token needs no restart."""
@@ -149,10 +156,12 @@ class ConsulClient:
             raise RegistryError(f"answered without JSON: {self._shown(reply.content)}") from None
 
     def _shown(self, content: bytes) -> str:
-        """Return the beginning of a body on one line, without secrets."""
-        text = self._clean(content[: 10 * CUT].decode("utf-8", "replace"))
-        line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
-        return line[:CUT] or "(an empty body)"
+        return self._line(content[: 10 * CUT].decode("utf-8", "replace")) or "(an empty body)"
+
+    def _line(self, text: str) -> str:
+        """Return the beginning of a text that may come from anywhere: on one line, without secrets."""
+        text = self._clean(text)
+        return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:CUT]
 
     def _clean(self, text: str) -> str:
         for secret in filter(None, (self._token, self._password)):

@@ -41,6 +41,20 @@ class Epochs:
                     self._begin(f"its index {highest} is below the remembered {floor}", dict(self._indexes))
             return True
 
+    def known(self, name: str) -> int:
+        """Return the index that a list was last seen to have, 0 before the first."""
+        with self._lock:
+            return self._indexes.get(name, 0)
+
+    def compare(self, name: str, index: int, known: int, generation: int) -> None:
+        """Judge the index of a list that was asked for beside its watcher, when ``known`` had been seen.
+
+        It is not noted: an answer that is on its way to the watcher meanwhile may be an older one.
+        """
+        with self._lock:
+            if generation == self.generation and index < known:
+                self._begin(f"the index of {name} went back from {known} to {index}", {name: index})
+
     def _begin(self, why: str, indexes: dict[str, int]) -> None:
         logger.warning("registry %s: another epoch begins: %s", self._registry, why)
         self.generation += 1

@@ -188,8 +188,9 @@ class Reader:
         self._confirm_epoch()
 
     def _confirm_epoch(self) -> None:
-        generation = self._around.epochs.generation
-        self._around.epochs.moved("critical", self._client.state("critical").index, generation)
+        epochs = self._around.epochs
+        generation, known = epochs.generation, epochs.known("critical")
+        epochs.compare("critical", self._client.state("critical").index, known, generation)
 
     def _deliver(
         self, snapshots: list[Snapshot], heard: float, generation: int, complete: bool = False
@@ -209,7 +210,9 @@ class Reader:
         """Read every service in scope; the removals are judged together at the end."""
         begin, complete = time.monotonic(), False
         with self._wake:
-            sweep = self._pass_wanted is None
+            # A pass that somebody awaits, or that a removal waits for, is no sweep: what it finds was known.
+            asked = self._awaited or self._listener.next_pass(self._last_pass[0]) is not None
+            sweep = self._pass_wanted is None and not asked
             self._pass_wanted = None
             self._begun += 1
             awaited, self._awaited = self._awaited, []

@@ -156,6 +156,7 @@ def test_a_server_that_comes_back_is_read_again(connect: Connect) -> None:
     [
         (http(X_Consul_Index=""), "answered with X-Consul-Index '', which is no number"),
         (http(X_Consul_Index="x"), "answered with X-Consul-Index 'x', which is no number"),
+        (http(X_Consul_Lastcontact="5001"), "answered by a server that heard from its leader 5001 ms ago"),
         (http(b"{}"), "the answer is an object, not a list"),
         (http(b""), "answered without JSON: (an empty body)"),
         (http(b"\xff\xfe"), "answered without JSON: "),
@@ -165,6 +166,7 @@ def test_a_server_that_comes_back_is_read_again(connect: Connect) -> None:
         (http(b"", "301 Moved", Location="http://127.0.0.1:1/"), "answered 301: (an empty body)"),
         (http(b"", "302 Found", Location="/v1/catalog/nodes"), "answered 302: (an empty body)"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0-OpenSSH_9.6"),
+        (b"\x1b[31m" + b"x" * 10_000 + b"\r\n", "[31mxxx"),
     ],
 )
 def test_what_is_no_answer_of_consul_is_an_error(connect: Connect, answer: bytes, seen: str) -> None:
@@ -198,11 +200,8 @@ def test_a_dripping_body_is_an_error(connect: Connect, monkeypatch: pytest.Monke
 def test_reads_share_one_connection(
     client: ConsulClient, registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connections = []
-    connected = transport.Transport.connected
-    monkeypatch.setattr(
-        transport.Transport, "connected", lambda self, one: (connections.append(one), connected(self, one))
-    )
+    connections: list[object] = []
+    monkeypatch.setattr(transport.Transport, "connected", lambda _self, connection: connections.append(connection))
     registry.register("orders", "orders-1", "node-7", 80)
     for _ in range(5):
         client.service("orders")

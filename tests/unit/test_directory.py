@@ -404,6 +404,23 @@ def test_a_directory_that_cannot_be_used_is_the_clusters_fault(tmp_path: Path) -
         assert raised.value.fault is Fault.CLUSTER
 
 
+def test_a_file_that_cannot_be_written_fails_its_changes_and_is_left_as_it_is(
+    cluster: DirectoryCluster, path: Path
+) -> None:
+    held = cluster.create(service_entry())
+    before = path.read_bytes()
+    obstacle = path.with_name(f".isthmus-{os.getpid()}-{HOST}.new")
+    obstacle.mkdir()
+
+    outcomes = cluster.write([*creations(service_entry(), workload_entry())])
+    assert [one.fault for one in outcomes if isinstance(one, ClusterError)] == [Fault.EXISTS, Fault.CLUSTER]
+    assert fault_of(lambda: cluster.delete(replace(held, resource_version="another"))) is Fault.CONFLICT
+    assert path.read_bytes() == before
+    assert set(cluster.read(frozenset())) == {held.key}
+    obstacle.rmdir()
+    cluster.create(workload_entry())
+
+
 def test_eight_threads_write_one_file_without_losing_anything(cluster: DirectoryCluster, path: Path) -> None:
     resources = [workload_entry(f"10.0.{number}.1") for number in range(80)]
     threads = [

@@ -6,8 +6,10 @@ answer to the write that caused it. All that a real API server does show is test
 in tests/integration/test_kubernetes_cluster.py.
 """
 
+import gzip
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -15,11 +17,12 @@ import pytest
 
 from agent.clusters.kubernetes import KubernetesCluster
 from agent.clusters.settings import KubernetesSettings
-from state.errors import Fault
+from agent.plan import Action, Change
+from state.errors import ClusterError, Fault
 from state.limits import Limits
 from state.model import SERVICE_ENTRY, ResourceKey, digest_of
 from tests.unit.loopback import Answer, Request, as_json
-from tests.unit.scene import EXPIRED, KEY, LIMITS, RESOURCE, SECRET, SPEC, error_of, listing, scene, shown
+from tests.unit.scene import EXPIRED, KEY, LIMITS, OURS, RESOURCE, SECRET, SPEC, error_of, listing, scene, shown
 
 
 def test_a_call_says_who_it_is(tmp_path: Path) -> None:
@@ -156,3 +159,36 @@ def test_a_service_entry_is_asked_for_by_its_own_plural(tmp_path: Path) -> None:
         error_of(lambda: there.cluster.look(key))
         (request,) = there.requests
         assert request.path == "/apis/networking.istio.io/v1/namespaces/legacy/serviceentries/a%20b"
+
+
+def test_a_compressed_list_is_understood(tmp_path: Path) -> None:
+    plain = listing(shown(5, spec=SPEC))
+
+    def serve(request: Request) -> Answer:
+        assert request.headers["Accept-Encoding"] == "gzip"
+        if "serviceentries" in request.path:
+            return listing()
+        return Answer(200, gzip.compress(plain.body), {"Content-Encoding": "gzip"})
+
+    with scene(tmp_path, serve) as there:
+        assert list(there.cluster.read(frozenset())) == [KEY]
+
+
+def test_changes_that_are_handed_over_together_fail_alone(tmp_path: Path) -> None:
+    def serve(request: Request) -> Answer:
+        return Answer(503) if request.method == "PUT" else as_json(shown(5, spec=SPEC))
+
+    with scene(tmp_path, serve) as there:
+        held = there.cluster.look(KEY)
+        changes = [
+            Change(Action.UPDATE, KEY, RESOURCE, held, ""),
+            Change(Action.CREATE, KEY, RESOURCE, None, ""),
+            Change(Action.DELETE, KEY, None, held, ""),
+        ]
+        failed, created, deleted = there.cluster.write(changes)
+        assert isinstance(failed, ClusterError)
+        assert failed.fault is Fault.CLUSTER
+        assert created == replace(held, own_labels=tuple(OURS)) if held else False
+        assert deleted is None
+        body = json.loads(there.requests[-1].body)
+        assert body["preconditions"] == {"uid": "u1", "resourceVersion": "5"}

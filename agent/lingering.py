@@ -1,0 +1,47 @@
+"""ServiceEntries that nobody needs: they linger, since their automatic VIP goes with them."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from state.checkpoint import Applied
+from state.model import ResourceKey
+
+RECHECK = 60.0  # seconds after which one whose time is over is looked at again, if it is still there
+
+
+class Lingering:
+    """For how long each ServiceEntry of ours had neither a need nor a WorkloadEntry; monotonic seconds."""
+
+    def __init__(self, grace: float, applied: Iterable[Applied], now: float) -> None:
+        self._grace = grace
+        self._since = {row.key: now - row.unneeded for row in applied if row.unneeded is not None}
+        self._due = {key: since + grace for key, since in self._since.items()}
+
+    def needed(self, key: ResourceKey) -> None:
+        """Note that one is needed, or gone."""
+        self._since.pop(key, None)
+        self._due.pop(key, None)
+
+    def unneeded(self, key: ResourceKey, now: float) -> None:
+        """Note that one is not needed now."""
+        self._since.setdefault(key, now)
+        self._due.setdefault(key, now + self._grace)
+
+    def over(self, key: ResourceKey, now: float) -> bool:
+        """Tell whether one has lingered long enough."""
+        return key in self._since and now - self._since[key] >= self._grace
+
+    def due(self, now: float) -> list[ResourceKey]:
+        """Return those whose time is over; each is returned once in a while."""
+        due = [key for key, at in self._due.items() if at <= now]
+        self._due.update(dict.fromkeys(due, now + RECHECK))
+        return due
+
+    def next(self) -> float | None:
+        """Return when ``due`` will return something, if ever."""
+        return min(self._due.values(), default=None)
+
+    def rows(self, applied: dict[ResourceKey, Applied], now: float) -> list[Applied]:
+        """Return what to remember: for how long each has lingered."""
+        since = dict(self._since)
+        return [replace(applied[key], unneeded=now - at) for key, at in since.items() if key in applied]

@@ -1,0 +1,72 @@
+"""Repairs of drift, and the objects over which somebody fights."""
+
+import logging
+
+from agent.plan import Change
+from agent.retry import content_digest
+from state.checkpoint import Applied
+from state.model import ResourceKey
+
+logger = logging.getLogger(__name__)
+
+MOST = 3  # repairs of one object within limits.fight; the next one would be a fight
+
+
+class Repairs:
+    """Counts how often each object had to be put back as it was applied."""
+
+    def __init__(self, fight: float) -> None:
+        """``fight`` is the time, in seconds, within which a fourth repair is not made."""
+        self._fight = fight
+        self._under_way: set[ResourceKey] = set()
+        self._made: dict[ResourceKey, list[float]] = {}
+        self._left: dict[ResourceKey, str] = {}
+        self._new: list[ResourceKey] = []
+        self.count = 0
+
+    def judge(self, change: Change, applied: Applied | None, now: float) -> float | None:
+        """Return until when an object is to be left alone, None if it may be changed.
+
+        A change is a repair when just this was applied before.
+        """
+        key = change.key
+        self._under_way.discard(key)
+        left = self._left.pop(key, None)
+        if applied is None or applied.digest != content_digest(change.resource):
+            return None
+        made = [at for at in self._made.get(key, ()) if now - at < self._fight]
+        self._made[key] = made
+        if len(made) >= MOST:
+            if left is None:
+                left = f"repaired {MOST} times, and changed again ({change.why}): left alone"
+                self._new.append(key)
+            self._left[key] = left
+            return made[0] + self._fight
+        self._under_way.add(key)
+        return None
+
+    def is_repair(self, key: ResourceKey) -> bool:
+        """Tell whether the change of an object that is under way is a repair."""
+        return key in self._under_way
+
+    def made(self, key: ResourceKey, now: float) -> None:
+        """Note that a change of an object was carried out."""
+        if key in self._under_way:
+            self._under_way.discard(key)
+            self._made[key].append(now)
+            self.count += 1
+
+    def newly_left(self) -> list[ResourceKey]:
+        """Return the objects that were left alone since the last call."""
+        new, self._new = self._new, []
+        return new
+
+    def blame(self, key: ResourceKey, writers: tuple[str, ...]) -> None:
+        """Add who else writes an object that is left alone; may be called from any thread."""
+        if key in self._left:
+            self._left[key] += f"; other writers: {', '.join(writers) or 'unknown'}"
+            logger.warning("%s: %s", key, self._left[key])
+
+    def left_alone(self) -> tuple[tuple[ResourceKey, str], ...]:
+        """Return the objects that are left alone because somebody keeps changing them."""
+        return tuple(sorted(dict(self._left).items()))
