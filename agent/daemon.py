@@ -165,6 +165,7 @@ class Agent:
                 failures += [f"registry {name}: service {s}: {why}" for s, why in unreadable.items()]
             except RegistryError as error:
                 failures.append(f"registry {error}")
+        self.view.tick()  # no job does it in a single run
         return failures
 
     def held(self) -> int:
@@ -213,7 +214,13 @@ class Agent:
             return self.lanes[name].accept()
         keys = self.acceptable(name, hold)
         self.view.accept(name, keys)
-        self.loops[name].pass_now()
+        try:
+            self.loops[name].pass_now()
+        finally:
+            self.view.accept(name, ())  # what this pass did not believe, no later one does
+        unreadable = self.loops[name].report().unreadable
+        for service in {key.service for key in keys} & unreadable.keys():
+            raise RegistryError(f"{name}: service {service} cannot be read now: {unreadable[service]}")
         with self.view.lock:
             waiting = self.view.beliefs[name].waiting
             return sum(1 for key in keys if key not in waiting or waiting[key].reason not in HELD)

@@ -15,6 +15,7 @@ from agent.belief import Belief
 from agent.hosts import HostIndex, Place
 from agent.merge import Host, HostKey, Registration, host_key, merge
 from agent.rules import Rules
+from agent.standing import added, count_kept
 from state.checkpoint import Checkpoint
 from state.errors import StateError
 from state.limits import Limits
@@ -86,6 +87,7 @@ class View:
                 now=time.monotonic(),
                 accepted=self._accepted.get(reading.registry, frozenset()) if reading.complete else (),
             )
+            reasons = {row.key: belief.waiting[row.key].reason for row in verdict.waits if row.key in belief.waiting}
             belief.apply(verdict)
             if reading.complete:
                 self._accepted.pop(reading.registry, None)
@@ -93,7 +95,7 @@ class View:
                 self._passed.add(reading.registry)
             else:
                 first = False
-            _log(reading.registry, verdict)
+            _log(reading.registry, verdict, reasons)
             changed = {observed.service for observed in verdict.services}
             touched = changed | {row.key.service for row in verdict.waits} | {key.service for key in verdict.ended}
             if touched or (verdict.standing.minutes and first):
@@ -286,17 +288,18 @@ class View:
             guard.Verdict(services=tuple(changes.values()), waits=tuple(waits.values()), standing=belief.standing)
         )
         left = belief.count()
+        whole = added(left, count_kept(belief.services, belief.waiting.values(), belief.carries))
         minutes = tuple(
-            Count(max(minute.present, baseline.present + len(orphans)), max(minute.in_service, left.in_service))
+            Count(max(minute.present, baseline.present + len(orphans)), max(minute.in_service, whole.in_service))
             for minute in belief.standing.minutes
         )
         belief.standing = replace(belief.standing, left=left, minutes=minutes)
         self._settle({registry: _Changes(changes, waits, set())}, registry, changes, now)
 
 
-def _log(registry: str, verdict: guard.Verdict) -> None:
+def _log(registry: str, verdict: guard.Verdict, before: Mapping[InstanceKey, Reason]) -> None:
     for row in verdict.waits:
-        if row.reason in guard.HELD and row.proofs <= 1:
+        if row.reason in guard.HELD and before.get(row.key) is not row.reason:
             logger.warning("registry %s: the removal of %s is held (%s)", registry, "/".join(row.key), row.reason)
     for instance in verdict.left:
         logger.info("registry %s: %s left", registry, "/".join(instance.key))

@@ -9,12 +9,11 @@ import click
 
 from agent.cli.asking import Answer, NoAgentError, ask, ask_ours
 from agent.cli.exits import FAILED, HELD, USAGE
-from agent.cli.holds import show
 from agent.cli.logs import set_up_logging
 from agent.cli.once import show as show_outcome
 from agent.cli.opening import rehearsing, working
 from agent.cli.options import Options, Verb
-from agent.cli.tables import console
+from agent.cli.tables import console, show_holds
 from agent.config import Config, load
 from agent.daemon import Agent
 from agent.holds import Row, accepts, removals, withheld
@@ -88,7 +87,7 @@ def _agreed(options: Options, rows: list[Row], name: str, hold: str, yes: bool) 
         return False
     if hold and hold not in held:
         raise click.UsageError(f"{name} has no hold {hold!r}. Known are: {', '.join(sorted(held))}")
-    show(console(stderr=options.json), [held[hold]] if hold else list(held.values()))
+    show_holds(console(stderr=options.json), [held[hold]] if hold else list(held.values()))
     if yes:
         return True
     if not sys.stdin.isatty():

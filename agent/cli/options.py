@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -87,5 +87,6 @@ def _keep(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 
 def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
-        click.echo(f"isthmus {version('isthmus')}")
+        # Half of the time that `isthmus --help` takes would be its import.
+        click.echo(f"isthmus {import_module('importlib.metadata').version('isthmus')}")
         context.exit()

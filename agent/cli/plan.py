@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from agent.cli.exits import CHANGES, FAILED, HELD, largest
-from agent.cli.holds import show as show_holds
 from agent.cli.logs import set_up_logging
 from agent.cli.opening import rehearsing
 from agent.cli.options import Options, Verb
-from agent.cli.tables import console
+from agent.cli.tables import console, show_holds
 from agent.config import load
 from agent.daemon import Planned
 from agent.holds import Row, removals, withheld

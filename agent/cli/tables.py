@@ -8,11 +8,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.words import plain, span
+from agent.words import count, plain, span
 
-UNBROKEN = 1000  # columns when nobody looks
+UNBROKEN = 100_000  # columns when nobody looks
 
-Report = dict[str, Any]
+Row = dict[str, Any]
+
+REASONS = {
+    "look": "looked at once",
+    "hold": "held",
+    "panic": "held, as too few would be left in service",
+    "grace": "in grace",
+}
 
 
 def console(stderr: bool = False) -> Console:
@@ -42,3 +49,36 @@ def lines(output: Console, title: str, found: Sequence[str]) -> None:
 def ago(seconds: float | None) -> str:
     """Return a time as how long ago it was, ``never`` for None."""
     return "never" if seconds is None else f"{span(seconds)} ago"
+
+
+def show_holds(output: Console, rows: Sequence[Row]) -> None:
+    """Print what waits, together what ends in the same way."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["name"], row["reason"]), []).append(row)
+    for (name, reason), found in groups.items():
+        if reason == "deletions":
+            for row in found:
+                _show_deletions(output, row)
+            continue
+        output.print(f"{name}: {count(len(found), 'removal')} {REASONS.get(reason, reason)}")
+        columns = ("HOLD", "INSTANCE", "ENDPOINT", "HOST", "WAITED", "PROOFS")
+        output.print(table(columns, [_cells(row) for row in found]))
+        for sentence in dict.fromkeys(row["ends"] for row in found):
+            output.print(f"  {plain(sentence)}")
+        output.print()
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    instance = f"{row['service']}/{row['node']}/{row['id']}"
+    port = f":{row['port']}" if row["port"] else ""
+    address = f"[{row['address']}]" if ":" in row["address"] and port else row["address"]
+    return (row["hold"] or "-", instance, address + port, row["host"], span(row["waited_seconds"]), str(row["proofs"]))
+
+
+def _show_deletions(output: Console, row: Row) -> None:
+    output.print(f"{row['name']}: {count(len(row['objects']), 'deletion')} withheld (hold {row['hold']})")
+    for name in row["objects"]:
+        output.print(f"  {plain(name)}")
+    output.print(f"  {plain(row['ends'])}")
+    output.print()

@@ -117,8 +117,9 @@ class ConsulClient:
             raise RegistryError(f"{self._settings.name}: {where}{role}: {self._clean(str(error))}") from error
 
     def _get(self, path: str, blocking: tuple[int, float] | None) -> Reply:
-        if "//" in path or {".", ".."}.intersection(path.split("/")):
-            raise RegistryError("no URL can carry this name, as one of its segments is empty or only dots")
+        problem = unaskable(path.removeprefix("/"))
+        if problem:
+            raise RegistryError(problem)
         params = [("dc", self._settings.datacenter)] if self._settings.datacenter else []
         wait = 0.0
         if blocking is not None:
@@ -167,6 +168,17 @@ class ConsulClient:
         for secret in filter(None, (self._token, self._password)):
             text = text.replace(secret, "***")
         return text
+
+
+def unaskable(name: str) -> str:
+    """Return why no URL can ask for a name, or nothing."""
+    if not name or name.startswith("/") or "//" in name or {".", ".."}.intersection(name.split("/")):
+        return "no URL can carry this name, as one of its segments is empty or only dots"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "no URL can carry this name, as it is no valid Unicode"
+    return ""
 
 
 def _says(reply: Reply, header: str, word: str) -> bool:

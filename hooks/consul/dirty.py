@@ -19,12 +19,16 @@ class Dirty:
         for service in services:
             self._heard.setdefault(service, heard)
 
-    def take(self, now: float) -> tuple[str, float] | None:
-        """Take the next service that may be read now, with when it was heard of."""
+    def take(self, now: float, *, failed: bool) -> tuple[str, float] | None:
+        """Take the next service that may be read now, with when it was heard of: one that could not be read, or not."""
         for service in self._heard:
-            if self._not_before.get(service, 0.0) <= now:
+            if (service in self._failures) is failed and self._not_before.get(service, 0.0) <= now:
                 return service, self._heard.pop(service)
         return None
+
+    def drop(self, service: str) -> None:
+        """Forget that a service is dirty, as it is about to be read."""
+        self._heard.pop(service, None)
 
     def next(self) -> float:
         """Return when a service may be read, infinity when none is dirty."""
@@ -42,6 +46,11 @@ class Dirty:
         self._not_before[service] = now + self._retry[min(failures, len(self._retry) - 1)]
         self._troubles[service] = why
         self._heard.setdefault(service, heard)
+
+    def reject(self, service: str, why: str) -> None:
+        """Note that a service can never be read."""
+        self._heard.pop(service, None)
+        self._troubles[service] = why
 
     def troubles(self) -> dict[str, str]:
         """Return the services that could not be read, and why."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from concurrent.futures import Future
 
-from hooks.consul.client import ConsulClient
+from hooks.consul.client import EVERYTHING, ConsulClient, unaskable
 from hooks.consul.dirty import Dirty
 from hooks.consul.watcher import Surroundings
 from hooks.listener import Listener
@@ -129,12 +129,15 @@ class Reader:
         with self._wake:
             while not self._around.stopping.is_set():
                 now = time.monotonic()
-                taken = self._dirty.take(now)
+                taken = self._dirty.take(now, failed=False)
                 if taken:
                     return taken
                 due = self._pass_due()
                 if due <= now or self._awaited:
                     return None, now if self._pass_wanted is None else self._pass_wanted
+                taken = self._dirty.take(now, failed=True)  # after a pass, which those that fail must not keep away
+                if taken:
+                    return taken
                 self._wake.wait(max(0.0, min(due, self._dirty.next()) - now))
         return None, 0.0
 
@@ -149,21 +152,52 @@ class Reader:
 
     # Looks
 
-    def _look(self, service: str, heard: float) -> None:
-        """Read one service; if it was emptied, everything that the list of services lacks joins it."""
+    def _look(self, service: str, heard: float) -> list[Snapshot]:
+        """Read one service, and hand over what was read.
+
+        If it was emptied, everything that the list of services lacks joins it.
+        """
+        if not self._askable([service]):
+            return []
         generation = self._around.epochs.generation
+        joined: list[Snapshot] = []
         try:
             snapshot = self._service(service)
-            snapshots = [snapshot]
             if self._listener.doubts(snapshot):
                 if not snapshot.instances:
-                    gone = set(self._listener.services()) - self._client.services().body - {service}
-                    snapshots += [Snapshot(name, (), snapshot.index) for name in sorted(gone)]
+                    joined = self._gone_besides(snapshot, heard)
                 self._confirm()
         except RegistryError as error:
             self._could_not(service, heard, error)
-        else:
-            self._deliver(snapshots, heard, generation)
+            self.mark([one.service for one in joined])
+            return []
+        self._deliver([snapshot, *joined], heard, generation)
+        return [snapshot, *joined]
+
+    def _askable(self, services: Collection[str]) -> list[str]:
+        """Return, sorted, the services that can be asked for; the others are reported and spoil nothing."""
+        problems = {service: unaskable(service) for service in services}
+        with self._wake:
+            for service, problem in problems.items():
+                if problem:
+                    self._dirty.reject(service, problem)
+        return sorted(service for service, problem in problems.items() if not problem)
+
+    def _gone_besides(self, emptied: Snapshot, heard: float) -> list[Snapshot]:
+        """Return every other service that the list lacks; where ACLs may filter lists, only its own read counts."""
+        gone = sorted(set(self._listener.services()) - self._client.services().body - {emptied.service})
+        if self._around.settings.services == EVERYTHING:
+            return [Snapshot(name, (), emptied.index) for name in gone]
+        self._client.probe()  # before many reads that it would make void
+        found = []
+        for name in gone:
+            with self._wake:
+                self._dirty.drop(name)
+            try:
+                found.append(self._service(name))
+            except RegistryError as error:
+                self._could_not(name, heard, error)
+        return found
 
     def _service(self, service: str) -> Snapshot:
         """Read one service; an index that went back is read again before anything is concluded."""
@@ -235,9 +269,9 @@ class Reader:
     def _read_all(self, heard: float, known: int) -> bool:
         """Read all services; a sweep should find nothing new up to the index ``known``."""
         generation = self._around.epochs.generation
-        names = sorted(self._client.services().body | set(self._listener.services()))
+        names = self._askable(self._client.services().body | set(self._listener.services()))
         doubtful: dict[str, Snapshot] = {}
-        unread = 0
+        failures: list[RegistryError] = []
         for name in names:
             self._look_at_dirty(doubtful)
             if self._around.stopping.is_set() or generation != self._around.epochs.generation:
@@ -246,15 +280,17 @@ class Reader:
                 snapshot = self._service(name)
             except RegistryError as error:
                 self._could_not(name, heard, error)
-                unread += 1
-                if unread > max(1, len(names) * UNREAD_SHARE // 100) or unread == len(names):
-                    raise
+                failures.append(error)
+                if _too_many(len(failures), len(names)):
+                    self._client.probe()  # unless nothing can be read, what comes and changes elsewhere still counts
                 continue
             if self._listener.doubts(snapshot):
                 doubtful[name] = snapshot
             else:
                 self._count_repairs([snapshot], self._deliver([snapshot], heard, generation), known)
         self._confirm()
+        if _too_many(len(failures), len(names)):
+            raise failures[-1]
         snapshots = list(doubtful.values())
         changed = self._deliver(snapshots, heard, generation, complete=True)
         self._count_repairs(snapshots, changed, known)
@@ -264,14 +300,22 @@ class Reader:
         """Let changes that are heard during a pass go first; they supersede what the pass read."""
         while True:
             with self._wake:
-                taken = self._dirty.take(time.monotonic())
+                taken = self._dirty.take(time.monotonic(), failed=False)
             if not taken:
                 return
             doubtful.pop(taken[0], None)
-            self._look(*taken)
+            for snapshot in self._look(*taken):
+                doubtful.pop(snapshot.service, None)
+                if self._listener.doubts(snapshot):
+                    doubtful[snapshot.service] = snapshot
 
     def _count_repairs(self, snapshots: list[Snapshot], changed: Collection[str] | None, known: int) -> None:
         """Count what only a sweep found: the watchers were told of everything up to ``known``."""
         self.repairs += sum(
             1 for snapshot in snapshots if snapshot.service in (changed or ()) and snapshot.index <= known
         )
+
+
+def _too_many(unread: int, services: int) -> bool:
+    """Tell whether so many services could not be read that it was no pass."""
+    return unread > max(1, services * UNREAD_SHARE // 100) or 0 < services == unread

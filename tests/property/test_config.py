@@ -191,11 +191,17 @@ pieces = st.binary(max_size=4) | st.sampled_from(
 )
 
 
+class Plain(yaml.SafeDumper):
+    """Writes no anchors: which values are one object differs from run to run."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 @given(documents(), st.data())
 def test_a_damaged_file_is_loaded_or_refused(path: Path, document: Document, data: st.DataObject) -> None:
-    content = yaml.safe_dump(
-        document, sort_keys=False, default_flow_style=data.draw(st.sampled_from([True, False, None]))
-    )
+    style = data.draw(st.sampled_from([True, False, None]))
+    content = yaml.dump(document, Dumper=Plain, sort_keys=False, default_flow_style=style)
     damaged = content.encode()
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(damaged)))

@@ -113,7 +113,7 @@ def test_every_endpoint_is_written_or_rejected(some: list[Registration], cluster
 @given(registrations(), st.sampled_from(CLUSTERS))
 def test_the_service_entry_depends_on_the_host_alone(some: list[Registration], cluster: str) -> None:
     merged = merge(HostKey("", HOST), some, ORDER)
-    bare = host(port=merged.port, protocol=merged.protocol, clusters=merged.clusters)
+    bare = host(port=merged.port, protocol=merged.protocol, clusters=merged.clusters, kept=merged.kept)
     with_endpoints, without = (
         [r for r in translate(one, owner="dc1", cluster=cluster, namespace="ns").resources if r.key.kind[0] == "S"]
         for one in (merged, bare)

@@ -3,6 +3,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,8 @@ from click.testing import CliRunner
 from agent.cli import VERBS, main
 from agent.cli.logs import Lines, set_up_logging
 from agent.cli.options import Options
+from state.checkpoint import Checkpoint
+from tests.dc import configured
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -70,13 +73,79 @@ def test_the_demo_plays_the_story_with_what_was_asked_for(monkeypatch: pytest.Mo
     assert CliRunner().invoke(main, ["demo", "--seconds", "0"]).exit_code == 2
 
 
-@pytest.fixture
-def lines(request: pytest.FixtureRequest) -> Iterator[Lines]:
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Give the root logger back as it was: a verb takes it for its own."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    yield set_up_logging(Options(log_format=getattr(request, "param", "text")), "info")
+    yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a configuration is."""
+    configured(tmp_path, "http://127.0.0.1:1")
+    return tmp_path / "isthmus.yaml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Missing command"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["once", "--nonsense"], "No such option '--nonsense'"),
+        (["status", "-o", "xml"], "'xml' is not one of 'table', 'json'"),
+        (["run", "--log-level", "loud"], "'loud' is not one of"),
+        (["--log-format", "xml", "run"], "'xml' is not one of"),
+        (["accept"], "Missing argument 'NAME'"),
+        (["accept", "nobody"], "There is no registry or cluster 'nobody'. Known are: consul-dc1, east, west"),
+        (["export"], "There are several clusters. Choose one: east, west"),
+        (["export", "north"], "There is no cluster 'north'. Known are: east, west"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_a_sentence(file: Path, arguments: list[str], words: str) -> None:
+    answer = CliRunner().invoke(main, ["--config", str(file), *arguments])
+    assert answer.exit_code == 2
+    assert words in answer.stderr
+
+
+@pytest.mark.parametrize("verb", ["once", "plan", "status", "holds", "accept", "export"])
+def test_every_problem_of_a_configuration_has_its_line(tmp_path: Path, verb: str) -> None:
+    file = tmp_path / "isthmus.yaml"
+    file.write_text("owner: a b\nsurprise: true\n")
+    answer = CliRunner().invoke(main, [verb, *(["consul-dc1"] if verb == "accept" else []), "--config", str(file)])
+    assert answer.exit_code == 10
+    found = [line.removeprefix(f"{file}:").split(": ")[1] for line in answer.stderr.splitlines()]
+    assert found == ["clusters", "owner", "registries", "surprise"]
+
+
+@pytest.mark.parametrize("verb", ["status", "holds"])
+def test_without_an_agent_and_a_state_file_it_is_said_what_to_do(file: Path, verb: str) -> None:
+    answer = CliRunner().invoke(main, [verb, "--config", str(file)])
+    assert answer.exit_code == 11
+    assert "there is no state file" in answer.stderr
+    assert "Start an agent with `isthmus run`, or ask as root or as the user of the service." in answer.stderr
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_options_may_stand_before_the_verb_or_after_it(file: Path, before: bool) -> None:
+    with closing(Checkpoint.open(file.parent / "state.db")) as checkpoint:
+        checkpoint.set_owner("dc1")
+    options = ["--config", str(file), "-o", "json"]
+    answer = CliRunner().invoke(main, [*options, "status"] if before else ["status", *options])
+    assert json.loads(answer.stdout)["owner"] == "dc1"
+
+
+def test_an_option_after_the_verb_wins(file: Path) -> None:
+    answer = CliRunner().invoke(main, ["--config", "/nowhere", "status", "--config", str(file)])
+    assert answer.exit_code == 11
+
+
+@pytest.fixture
+def lines(request: pytest.FixtureRequest) -> Lines:
+    return set_up_logging(Options(log_format=getattr(request, "param", "text")), "info")
 
 
 @pytest.mark.parametrize("lines", ["json"], indirect=True)

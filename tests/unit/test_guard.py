@@ -756,8 +756,10 @@ def lost(count: int, listed: int) -> World:
     world = World(make(number) for number in range(listed))
     belief = world.belief
     belief.standing = begin_epoch(belief.standing, world.now)
-    held = Observed("web", tuple(make(number) for number in range(count)), belief.standing.epoch - 1)
-    belief.apply(Verdict(services=(held,), standing=belief.standing))
+    held = tuple(make(number) for number in range(count))
+    rows = tuple(Waiting(key=one.key, reason=HOLD, word=None, since=world.now) for one in held)
+    services = (Observed("web", held, belief.standing.epoch - 1),)
+    belief.apply(Verdict(services=services, waits=rows, standing=belief.standing))
     belief.standing = replace(belief.standing, left=belief.count())
     return world
 
@@ -773,6 +775,15 @@ def test_after_a_loss_the_baseline_is_what_clusters_hold(look_first: bool) -> No
     assert world.reasons() == {HOLD: 10}
     world.passes(1)
     assert (world.reasons(), world.baseline) == ({}, (30, 30))
+
+
+def test_after_a_loss_what_the_registry_lists_is_judged_by_what_clusters_hold() -> None:
+    world = lost(40, 40)
+    world.change(world.listed()[:25], **CRITICAL)
+    world.look()
+    assert (world.reasons(), len(world.serving())) == ({PANIC: 25}, 40)
+    world.whole_pass()
+    assert (world.reasons(), world.baseline) == ({PANIC: 25}, (40, 40))
 
 
 def test_after_a_loss_an_empty_registry_removes_nothing() -> None:

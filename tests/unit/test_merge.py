@@ -217,6 +217,19 @@ def test_those_without_traffic_vote_as_well() -> None:
     assert merged(*voting(8080, 8080), *absent).port.value == 1
 
 
+def test_what_was_restored_from_a_cluster_has_no_vote() -> None:
+    restored = [registration(f"x{n}", address=f"10.0.1.{n}", restored=True, waits=Reason.HOLD) for n in range(3)]
+    host = merged(*voting(8080), *restored)
+    assert (host.port.value, host.disagreements) == (8080, ())
+
+
+def test_a_host_is_kept_while_every_registration_waits() -> None:
+    waiting = registration("a", waits=Reason.HOLD)
+    assert merged(waiting).kept
+    assert not merged(waiting, registration("b", absent_because=Absence.CRITICAL)).kept
+    assert not merged().kept
+
+
 def test_a_host_is_in_all_clusters_of_its_registrations() -> None:
     east = registration("a", ruling=ruling(clusters=("east",)))
     west = registration("b", address="10.0.0.2", ruling=ruling(clusters=("west", "east")))
