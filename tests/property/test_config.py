@@ -194,7 +194,7 @@ pieces = st.binary(max_size=4) | st.sampled_from(
 class Plain(yaml.SafeDumper):
     """Writes no anchors: which values are one object differs from run to run."""
 
-    def ignore_aliases(self, data: object) -> bool:
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the signature is PyYAML's
         return True
 
 
