@@ -138,7 +138,8 @@ class Reader:
                 taken = self._dirty.take(now, failed=True)  # after a pass, which those that fail must not keep away
                 if taken:
                     return taken
-                self._wake.wait(max(0.0, min(due, self._dirty.next()) - now))
+                # A removal can begin to wait without a reading: a cluster that is met holds what nobody lists.
+                self._wake.wait(max(0.0, min(due, self._dirty.next(), now + self._limits.release_spacing) - now))
         return None, 0.0
 
     def _rest_until(self) -> float:
