@@ -40,7 +40,7 @@ def gate(held: Held, sayings: Sayings) -> Gate:
     """Judge the deletion of an object by the registrations that it came from."""
     sources = sources_of(held)
     if not sources:
-        return Gate.LISTED
+        return Gate.LISTED if sayings.passed() else Gate.SHUT
     listed = waits = live = False
     for registry, key in sources:
         said = sayings.word(registry, key)

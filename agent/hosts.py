@@ -31,7 +31,10 @@ class HostIndex:
             self._services_of[host].discard(service)
             if not self._services_of[host]:
                 del self._services_of[host]
-                self._labelled[host_label(host.host)].discard(host)
+                label = host_label(host.host)
+                self._labelled[label].discard(host)
+                if not self._labelled[label]:
+                    del self._labelled[label]
         for host in after - before:
             self._services_of.setdefault(host, set()).add(service)
             self._labelled.setdefault(host_label(host.host), set()).add(host)

@@ -77,6 +77,11 @@ class Inbox:
             self._accepted = True
             self._notify()
 
+    def nudge(self) -> None:
+        """Let the lane see what changed beside this."""
+        with self.wake:
+            self.wake.notify_all()
+
     def has_news(self) -> bool:
         """Tell whether anything but dirty places is there; for a caller that has ``wake``."""
         return bool(self._done or self._delivered or self._whole is not None or self._everywhere or self._accepted)

@@ -54,6 +54,7 @@ class Lane:
         self._write_error = ""
         self._written = 0
         self._stopping = threading.Event()
+        self._storing = threading.RLock()
         self._writes = Writes(cluster, self._inbox.finish)
         self._sight = Sight(cluster, self._picture, self, limits)
         self._thread = threading.Thread(target=self._run, name=f"{self.name} lane", daemon=True)
@@ -69,8 +70,7 @@ class Lane:
     def stop(self) -> None:
         """Let writes in flight end, for a while, and stop."""
         self._stopping.set()
-        with self._inbox.wake:
-            self._inbox.wake.notify_all()
+        self._inbox.nudge()
         if self._thread.is_alive():
             self._thread.join(self._limits.stop)
         self._writes.stop()
@@ -102,8 +102,7 @@ class Lane:
     def see_nothing(self, why: str) -> None:
         """Note that the cluster cannot be read, or, without a reason, that it can."""
         self._read_error = self._note(self._read_error, why)
-        with self._inbox.wake:
-            self._settle_if_idle()
+        self._inbox.nudge()  # only the lane's own thread can tell whether that settles it
 
     def _picture(self) -> Mapping[ResourceKey, Held]:
         """Read the cluster; one that is met for the first time teaches what it holds."""
@@ -132,11 +131,11 @@ class Lane:
     def _run(self) -> None:
         while True:
             with self._inbox.wake:
-                while not (self._stopping.is_set() or self._ready()):
+                while not (self._inbox.has_news() if self._stopping.is_set() else self._ready()):
+                    if self._stopping.is_set() and not self._writes.jobs:
+                        return
                     self._settle_if_idle()
-                    self._inbox.wake.wait(self._until())
-                if self._stopping.is_set() and not self._writes.jobs:
-                    return
+                    self._inbox.wake.wait(None if self._stopping.is_set() else self._until())
                 news = self._inbox.take_news()
             try:
                 self._take(news)
@@ -244,7 +243,8 @@ class Lane:
     ) -> None:
         if applied or gone:
             try:
-                self._checkpoint.apply(self.name, applied, gone, events)
+                with self._storing:
+                    self._checkpoint.apply(self.name, applied, gone, events)
             except StateError as error:
                 logger.error("cluster %s: %s", self.name, error)
 
@@ -270,12 +270,17 @@ class Lane:
 
     def _conclude(self) -> None:
         """When the whole plan is carried out, remember under what configuration."""
-        if not self._view.passed() or self._serving.policy == "paused":
+        passed = self._view.passed()
+        if self._serving.policy == "paused":
             return
         with self._inbox.wake:
             if self._writes.jobs or self._inbox.dirty or self._inbox.has_news():
                 return
-        self.proposer.conclude_suspicion()
+        if not self._retries.waiting():
+            self._write_error = self._note(self._write_error, "")
+        self.proposer.conclude_suspicion(passed=passed)
+        if not passed:
+            return
         carried = self.proposer.carried()
         if carried and carried != self._carried and not self._retries.waiting():
             try:
@@ -286,7 +291,8 @@ class Lane:
 
     def store_elapsed(self) -> None:
         """Store for how long ServiceEntries have been of no use."""
-        self._remember(self.proposer.lingering(time.monotonic()))
+        with self._storing:  # what the lane's thread stores meanwhile is newer
+            self._remember(self.proposer.lingering(time.monotonic()))
 
     # Asking
 

@@ -17,10 +17,10 @@ class Lingering:
         self._since = {row.key: now - row.unneeded for row in applied if row.unneeded is not None}
         self._due = {key: since + grace for key, since in self._since.items()}
 
-    def needed(self, key: ResourceKey) -> None:
-        """Note that one is needed, or gone."""
-        self._since.pop(key, None)
+    def needed(self, key: ResourceKey) -> bool:
+        """Note that one is needed, or gone; tell whether it had lingered."""
         self._due.pop(key, None)
+        return self._since.pop(key, None) is not None
 
     def unneeded(self, key: ResourceKey, now: float) -> None:
         """Note that one is not needed now."""
@@ -43,5 +43,5 @@ class Lingering:
 
     def rows(self, applied: dict[ResourceKey, Applied], now: float) -> list[Applied]:
         """Return what to remember: for how long each has lingered."""
-        since = dict(self._since)
-        return [replace(applied[key], unneeded=now - at) for key, at in since.items() if key in applied]
+        rows = ((applied.get(key), at) for key, at in dict(self._since).items())
+        return [replace(row, unneeded=now - at) for row, at in rows if row]

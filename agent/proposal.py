@@ -14,7 +14,7 @@ from agent.plan import Action, Change, plan
 from agent.repairs import Repairs
 from agent.retry import content_digest
 from agent.serving import Serving
-from agent.translate import Translation, translate
+from agent.translate import ISTIO_LABELS, Translation, translate
 from agent.view import View
 from state.checkpoint import Applied, Carried
 from state.limits import Limits
@@ -41,8 +41,11 @@ class Proposer:
         self.applied = applied
         self._view = view
         self.unmet = carried is None and not applied  # nothing remembers this cluster
-        self._suspect = carried is not None and not self._trusts(carried)
+        self._trusted = carried is not None and self._trusts(carried)
+        # Until the whole plan was made once: another place may want what seems to be here.
+        self._suspect = True
         self._lost: set[ResourceKey] = set()  # what was gone at the start: perhaps we deleted it, and were killed
+        self._vanished: set[ResourceKey] = set()  # desired, and told to be gone since they were last planned
         self._withheld: dict[ResourceKey, Held] = {}
         self._again: set[Place] = set()
         self._shut: dict[Place, float] = {}
@@ -74,8 +77,6 @@ class Proposer:
 
     def take(self, objects: Mapping[ResourceKey, Held]) -> set[Place]:
         """Take a whole picture of the cluster; return every place that it concerns."""
-        if self.unmet and any(held.owner == self.serving.owner for held in objects.values()):
-            self._suspect = True  # objects of ours, and nobody remembers under what they were written
         if not self.read:
             self._lost = self.applied.keys() - objects.keys()
         self.unmet, self.read = False, True
@@ -85,7 +86,10 @@ class Proposer:
         """Take what became of one object; return the places that it concerns, none if it is known."""
         desired_at = {self._desired_at[key]} if key in self._desired_at else set()
         if held is None:
+            if desired_at:
+                self._vanished.add(key)
             return self.mirror.drop(key) | desired_at
+        self._vanished.discard(key)
         held, known = self._own(held), self.mirror.objects.get(key)
         if known is not None and replace(known, endpoint=held.endpoint) == held:
             return set()
@@ -94,9 +98,13 @@ class Proposer:
     def _own(self, held: Held) -> Held:
         """Return an object with what we know to be ours in it, even if its labels were tampered with."""
         row = self.applied.get(held.key)
+        # What an answer to a write has told can be newer than what was applied, whose turn comes later.
+        own = {*held.own_labels, *(row.labels if row else ())}
+        if held.key.kind == WORKLOAD_ENTRY:
+            own.update(ISTIO_LABELS)  # also where nobody remembers writing them
+        held = replace(held, own_labels=tuple(sorted(own)))
         if row is None:
             return held
-        held = replace(held, own_labels=row.labels)
         if held.uid == row.uid and held.owner != self.serving.owner and held.key.kind == WORKLOAD_ENTRY:
             return replace(held, labels={**held.labels, OWNER_LABEL: self.serving.owner}, spec_digest="")
         return held
@@ -113,18 +121,23 @@ class Proposer:
         host = self._view.host(place, self.serving.namespace)
         translation = self._translate(place, host)
         keys = frozenset(resource.key for resource in translation.resources)
-        for key in self._desired.pop(place, frozenset()) - keys:
+        before = self._desired.pop(place, frozenset())
+        for key in before - keys:
             self._desired_at.pop(key, None)
+            if key in self.mirror.objects:  # perhaps elsewhere, by a label that was changed: to be deleted there
+                self._again |= {place_of(self.mirror.objects[key])} - {place}
         if keys:
             self._desired[place] = keys
             self._desired_at.update(dict.fromkeys(keys, place))
         held = self.mirror.at(place, keys)
         self._shut.pop(place, None)
+        self._vanished -= keys
         for one in held:
             self._withheld.pop(one.key, None)
             if one.key.kind == SERVICE_ENTRY and one.owner == self.serving.owner:
                 self._need(one.key, one.key in keys or self.mirror.has_workloads(place), now)
         planned = plan(translation.resources, held, self.serving.owner)
+        self.repairs.unneeded((before | keys | {one.key for one in held}) - {change.key for change in planned})
         changes = [self._tell_repair(change) for change in planned if self._may(change, place, now)]
         self._recognise(translation, held, {change.key for change in planned})
         if self.serving.policy == "paused":
@@ -137,7 +150,7 @@ class Proposer:
         now = time.monotonic()
         places = sorted(self.places())
         changes = [change for place in places for change in self.propose(place, now)]
-        if self._suspect and self.conclude_suspicion():
+        if self._suspect and self.conclude_suspicion(passed=self._view.passed()):
             changes = [change for place in places for change in self.propose(place, now)]
         return tuple(changes)
 
@@ -149,8 +162,9 @@ class Proposer:
             if key not in there or key in changing or resource.kept:
                 continue
             if row is None or row.digest != content_digest(resource):
-                self.applied[key] = _row(resource, there[key])
-                self._found.append(self.applied[key])
+                row = self.applied[key] = _row(resource, there[key])
+                self.mirror.put(self._own(there[key]))
+                self._found.append(row)
 
     def found(self) -> list[Applied]:
         """Return what was recognised since the last call."""
@@ -175,7 +189,7 @@ class Proposer:
             row = None if change.key in self._lost else self.applied.get(change.key)
             until = self.repairs.judge(change, row, now)
             if until is not None:
-                self._shut[place] = until
+                self._shut_until(place, until)
             return until is None
         if self.serving.policy == "upsert-only" or change.held is None or change.key in self._desired_at:
             return False
@@ -183,11 +197,14 @@ class Proposer:
             return self._view.passed() and self._lingering.over(change.key, now)
         decision = gate(change.held, self._view)
         if decision is Gate.SHUT:
-            self._shut[place] = now + RECHECK
+            self._shut_until(place, now + RECHECK)
         elif decision is Gate.LISTED and self._suspect:
             self._withheld[change.key] = change.held
             return False
         return decision is not Gate.SHUT
+
+    def _shut_until(self, place: Place, until: float) -> None:
+        self._shut[place] = min(until, self._shut.get(place, until))
 
     def _tell_repair(self, change: Change) -> Change:
         return replace(change, why=f"repair: {change.why}") if self.repairs.is_repair(change.key) else change
@@ -195,7 +212,9 @@ class Proposer:
     def _need(self, key: ResourceKey, needed: bool, now: float) -> None:
         """Count for how long a ServiceEntry of ours is of no use; a registry not yet read may need it."""
         if needed:
-            self._lingering.needed(key)
+            if self._lingering.needed(key) and key in self.applied:
+                self.applied[key] = replace(self.applied[key], unneeded=None)
+                self._found.append(self.applied[key])
         elif self._view.passed():
             self._lingering.unneeded(key, now)
 
@@ -206,7 +225,9 @@ class Proposer:
         key = change.key
         self._lost.discard(key)
         if held is None or change.resource is None:
-            for place in self.mirror.drop(key):
+            known = self.mirror.objects.get(key)
+            same = known is not None and change.held is not None and known.uid == change.held.uid
+            for place in self.mirror.drop(key) if same else ():  # else somebody created another meanwhile
                 if not self.mirror.has_workloads(place):
                     self._again.add(place)  # its ServiceEntry begins to linger now
             self.applied.pop(key, None)
@@ -215,8 +236,8 @@ class Proposer:
         self.repairs.made(key, now)
         row = _row(change.resource, held)
         self.applied[key] = row
-        if self.mirror.objects.get(key) is change.held:  # else something newer was delivered meanwhile
-            self.mirror.put(replace(held, own_labels=row.labels))
+        if self.mirror.objects.get(key) is change.held and key not in self._vanished:  # else there is newer word
+            self.mirror.put(self._own(held))
         return row
 
     def due(self, now: float) -> set[Place]:
@@ -238,9 +259,12 @@ class Proposer:
         due = [self._lingering.next(), *self._shut.values()]
         return min((at for at in due if at is not None), default=None)
 
-    def conclude_suspicion(self) -> bool:
-        """Judge the whole plan, now that all of it was made; tell whether nothing is withheld from now on."""
-        if self._suspect and not too_many(len(self._withheld), self._ours()):
+    def conclude_suspicion(self, *, passed: bool) -> bool:
+        """Judge the whole plan, now that all of it was made; tell whether nothing is withheld from now on.
+
+        Whether it is our own mistake shows only when every registry has ``passed``.
+        """
+        if self._suspect and (self._trusted or (passed and not too_many(len(self._withheld), self._ours()))):
             self._suspect = False
             self._release()
         return not self._suspect
@@ -267,7 +291,7 @@ class Proposer:
 
     def withheld(self) -> tuple[Held, ...]:
         """Return the objects whose deletion is held as perhaps our own mistake."""
-        return tuple(self._withheld.values())
+        return () if self._trusted else tuple(self._withheld.values())
 
     def lingering(self, now: float) -> list[Applied]:
         """Return the rows of ServiceEntries that are of no use, with for how long."""

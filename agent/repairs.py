@@ -1,6 +1,7 @@
 """Repairs of drift, and the objects over which somebody fights."""
 
 import logging
+from collections.abc import Set as AbstractSet
 
 from agent.plan import Change
 from agent.retry import content_digest
@@ -45,6 +46,11 @@ class Repairs:
         self._under_way.add(key)
         return None
 
+    def unneeded(self, keys: AbstractSet[ResourceKey]) -> None:
+        """Note that objects are as they should be: nobody fights over them now."""
+        for key in self._left.keys() & keys:
+            del self._left[key]
+
     def is_repair(self, key: ResourceKey) -> bool:
         """Tell whether the change of an object that is under way is a repair."""
         return key in self._under_way
@@ -63,8 +69,9 @@ class Repairs:
 
     def blame(self, key: ResourceKey, writers: tuple[str, ...]) -> None:
         """Add who else writes an object that is left alone; may be called from any thread."""
-        if key in self._left:
-            self._left[key] += f"; other writers: {', '.join(writers) or 'unknown'}"
+        left = self._left.get(key)
+        if left is not None:
+            self._left[key] = f"{left}; other writers: {', '.join(writers) or 'unknown'}"
             logger.warning("%s: %s", key, self._left[key])
 
     def left_alone(self) -> tuple[tuple[ResourceKey, str], ...]:

@@ -112,11 +112,11 @@ class Retries:
 
     def since(self) -> list[float]:
         """Return since when each failed object waits, in monotonic seconds."""
-        return [later.since for later in self._later.values()]
+        return [later.since for later in list(self._later.values())]
 
     def parked(self) -> tuple[tuple[ResourceKey, str], ...]:
         """Return what failed, and why."""
-        return tuple(sorted((key, later.message) for key, later in self._later.items()))
+        return tuple(sorted((key, later.message) for key, later in list(self._later.items())))
 
 
 def content_digest(resource: Resource | None) -> str:

@@ -1,7 +1,9 @@
 """The thread that keeps a lane's picture of its cluster true: read it whole, then watch it."""
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -11,6 +13,8 @@ from state.limits import Limits
 from state.model import Held, ResourceKey
 
 logger = logging.getLogger(__name__)
+
+CALM = 1.0  # seconds; a watch that ends sooner must not make us read everything in a circle
 
 
 class Onlooker(Protocol):
@@ -53,13 +57,15 @@ class Sight:
     def _run(self) -> None:
         failures, backoff = 0, self._limits.backoff
         while not self._stopping.is_set():
-            retry_after = 0.0
+            retry_after, began = 0.0, math.inf
             try:
                 self._onlooker.see_whole(self._read())
                 self._onlooker.see_nothing("")
-                failures = 0
+                began = time.monotonic()
                 self._cluster.watch(self._stopping, self._onlooker.see_one)
-                continue
+                if failures == 0 or time.monotonic() - began > CALM:
+                    failures = int(time.monotonic() - began <= CALM)  # one that ended too soon may be read anew at once
+                    continue
             except ClusterError as error:
                 if self._stopping.is_set():
                     return
@@ -68,5 +74,7 @@ class Sight:
             except Exception as error:  # the mirror's one net: the cluster is read again
                 logger.exception("cluster %s: watching failed", self._cluster.name)
                 self._onlooker.see_nothing(repr(error))
+            if time.monotonic() - began > CALM:
+                failures = 0
             self._stopping.wait(max(retry_after, backoff[min(failures, len(backoff) - 1)]))
             failures += 1

@@ -40,6 +40,7 @@ PORT_NAME = "main"  # one constant name: an endpoint that lacks a port's name is
 CANONICAL_NAME = "service.istio.io/canonical-name"
 CANONICAL_REVISION = "service.istio.io/canonical-revision"
 TLS_MODE = "security.istio.io/tlsMode"
+ISTIO_LABELS = (CANONICAL_NAME, CANONICAL_REVISION, TLS_MODE)  # of a WorkloadEntry of ours: nobody else's to set
 LARGEST_SOURCE = 255 * 1024  # Kubernetes takes 256 KiB of annotations
 
 

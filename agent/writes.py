@@ -64,11 +64,12 @@ class Writes:
         job.left -= 1
         if job.left:
             return False
+        if self.jobs.get(job.place) is not job:  # given up: whatever it left is planned anew
+            return False
         if job.phases and go_on:
             self._start_phase(job)
             return False
-        if self.jobs.get(job.place) is job:
-            del self.jobs[job.place]
+        del self.jobs[job.place]
         return bool(job.phases)
 
     def planned(self) -> int:
@@ -82,17 +83,21 @@ class Writes:
             self._pool.submit(self._write, job, batch)
 
     def _write(self, job: Job, batch: Sequence[Change]) -> None:
-        outcomes: Sequence[Outcome]
         try:
-            outcomes = self._cluster.write(batch)
+            done = [self._done(job, *pair) for pair in zip(batch, self._cluster.write(batch), strict=True)]
         except Exception as failure:  # a write's one net: it is planned again
             logger.exception("cluster %s: writing failed", self._cluster.name)
-            outcomes = [ClusterError(Fault.OBJECT, f"{change.key}: {failure!r}") for change in batch]
-        for change, outcome in zip(batch, outcomes, strict=True):
-            held, error = (None, outcome) if isinstance(outcome, ClusterError) else (outcome, None)
-            if error and error.fault in (Fault.CONFLICT, Fault.EXISTS):
-                held, error = self._look_again(change, error)
-            self._report(Done(job, change, held, error))
+            errors = [ClusterError(Fault.OBJECT, f"{change.key}: {failure!r}") for change in batch]
+            done = [Done(job, *pair) for pair in zip(batch, [None] * len(batch), errors, strict=True)]
+        for one in done:
+            self._report(one)
+
+    def _done(self, job: Job, change: Change, outcome: Outcome) -> Done:
+        if not isinstance(outcome, ClusterError):
+            return Done(job, change, outcome, None)
+        if outcome.fault in (Fault.CONFLICT, Fault.EXISTS):
+            return Done(job, change, *self._look_again(change, outcome))
+        return Done(job, change, None, outcome)
 
     def _look_again(self, change: Change, error: ClusterError) -> tuple[Held | None, ClusterError]:
         """Read what is there after all, so that the next plan starts from it."""
