@@ -149,7 +149,8 @@ class ControlServer:
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
         # In the thread that waits on them: closing what another one selects on would confuse it.
-        self._server.trigger.pull_trigger(lambda: close_all(self._channels))
+        with suppress(OSError):  # it may hear of it, and close the trigger, before we have pulled it
+            self._server.trigger.pull_trigger(lambda: close_all(self._channels))
         self._thread.join(PATIENCE)
         self._server.task_dispatcher.shutdown(timeout=PATIENCE)
         self._thread = None
