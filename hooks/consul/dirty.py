@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
+UNREAD_SHARE = 5  # per cent of the services; with more than that, and than one, unread it was no pass
+
 
 class Dirty:
     """A set of services in the order in which they were heard of; times are monotonic seconds."""
@@ -55,3 +57,8 @@ class Dirty:
     def troubles(self) -> dict[str, str]:
         """Return the services that could not be read, and why."""
         return dict(self._troubles)
+
+
+def too_many(unread: int, services: int) -> bool:
+    """Tell whether so many services could not be read that it was no pass."""
+    return unread > max(1, services * UNREAD_SHARE // 100) or 0 < services == unread

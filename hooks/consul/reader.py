@@ -7,7 +7,7 @@ from collections.abc import Collection
 from concurrent.futures import Future
 
 from hooks.consul.client import EVERYTHING, ConsulClient, unaskable
-from hooks.consul.dirty import Dirty
+from hooks.consul.dirty import Dirty, too_many
 from hooks.consul.watcher import Surroundings
 from hooks.listener import Listener
 from state.errors import RegistryError
@@ -15,7 +15,6 @@ from state.model import Reading, Snapshot
 
 logger = logging.getLogger(__name__)
 
-UNREAD_SHARE = 5  # per cent of the services; with more than that, and than one, unread it was no pass
 PASS_REST = 10  # a pass rests ten times its own duration
 
 
@@ -282,20 +281,31 @@ class Reader:
             except RegistryError as error:
                 self._could_not(name, heard, error)
                 failures.append(error)
-                if _too_many(len(failures), len(names)):
+                if too_many(len(failures), len(names)):
                     self._client.probe()  # unless nothing can be read, what comes and changes elsewhere still counts
                 continue
             if self._listener.doubts(snapshot):
                 doubtful[name] = snapshot
             else:
                 self._count_repairs([snapshot], self._deliver([snapshot], heard, generation), known)
+        self._read_doubtful_again(doubtful, heard)
         self._confirm()
-        if _too_many(len(failures), len(names)):
+        if too_many(len(failures), len(names)):
             raise failures[-1]
         snapshots = list(doubtful.values())
         changed = self._deliver(snapshots, heard, generation, complete=True)
         self._count_repairs(snapshots, changed, known)
         return changed is not None
+
+    def _read_doubtful_again(self, doubtful: dict[str, Snapshot], heard: float) -> None:
+        """Read once more what seems gone: a pass can take so long that it is back."""
+        self._look_at_dirty(doubtful)
+        for name in tuple(doubtful):
+            try:
+                doubtful[name] = self._service(name)
+            except RegistryError as error:
+                self._could_not(name, heard, error)
+                del doubtful[name]
 
     def _look_at_dirty(self, doubtful: dict[str, Snapshot]) -> None:
         """Let changes that are heard during a pass go first; they supersede what the pass read."""
@@ -315,8 +325,3 @@ class Reader:
         self.repairs += sum(
             1 for snapshot in snapshots if snapshot.service in (changed or ()) and snapshot.index <= known
         )
-
-
-def _too_many(unread: int, services: int) -> bool:
-    """Tell whether so many services could not be read that it was no pass."""
-    return unread > max(1, services * UNREAD_SHARE // 100) or 0 < services == unread
