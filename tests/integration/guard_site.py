@@ -75,7 +75,9 @@ class DirectoryWitness:
 
     def _read(self) -> frozenset[Endpoint]:
         files = {}
-        for entry in os.scandir(self._folder):
+        with os.scandir(self._folder) as entries:
+            listed = list(entries)
+        for entry in listed:
             if entry.name.endswith(".yaml"):
                 with suppress(FileNotFoundError):
                     found = entry.stat()
