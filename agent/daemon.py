@@ -12,13 +12,13 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from agent.clusters import Cluster
 from agent.config import Config, digest
-from agent.guard import HELD
 from agent.lane import Lane
 from agent.listening import RegistryListener
 from agent.plan import Change
 from agent.proposal import Proposer
 from agent.rules import Rules
 from agent.serving import Serving
+from agent.standing import HELD
 from agent.view import View
 from hooks.consul.loop import ConsulLoop
 from state.checkpoint import Checkpoint

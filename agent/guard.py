@@ -18,10 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from agent.removal import Case, Outcome, is_dark, is_gone, keep_rejected
-from agent.standing import HELD as HELD
-from agent.standing import Carries, Services, added, contribution, count_kept, half, released, within
-from agent.standing import begin_epoch as begin_epoch
-from agent.standing import count_minute as count_minute
+from agent.standing import HELD, Carries, Services, added, contribution, count_kept, half, released, within
 from state.limits import Limits
 from state.model import Count, Instance, InstanceKey, Observed, Reading, Reason, Snapshot, Standing, Waiting
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from agent.belief import Belief
 from agent.daemon import Agent, hold_name
-from agent.guard import HELD, PROOFS
-from agent.standing import half
+from agent.guard import PROOFS
+from agent.standing import HELD, half
 from agent.words import count, span
 from state.limits import Limits
 from state.model import Held, Reason, Standing, Waiting, digest_of

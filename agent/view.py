@@ -15,7 +15,7 @@ from agent.belief import Belief
 from agent.hosts import HostIndex, Place
 from agent.merge import Host, HostKey, Registration, host_key, merge
 from agent.rules import Rules
-from agent.standing import added, count_kept
+from agent.standing import HELD, added, begin_epoch, count_kept, count_minute
 from state.checkpoint import Checkpoint
 from state.errors import StateError
 from state.limits import Limits
@@ -187,7 +187,7 @@ class View:
                     hosts = self._end_grace([(registry, key) for key in expired], changes)
                     self._remember(changes)
                     self._tell(hosts, now)
-                counted = guard.count_minute(belief.standing, belief.waiting.values(), self.limits, now)
+                counted = count_minute(belief.standing, belief.waiting.values(), self.limits, now)
                 if counted is not belief.standing:
                     belief.standing = counted
                     self._remember({registry: _Changes({}, {}, set())})
@@ -271,7 +271,7 @@ class View:
         now, registry = time.monotonic(), belief.registry
         if not belief.remembered:
             belief.remembered = True
-            belief.standing = guard.begin_epoch(belief.standing, now)
+            belief.standing = begin_epoch(belief.standing, now)
             belief.epochs = dict.fromkeys(belief.epochs, belief.standing.epoch)
         changes: dict[str, Observed] = {}
         for service in {key.service for key in orphans}:
@@ -299,7 +299,7 @@ class View:
 
 def _log(registry: str, verdict: guard.Verdict, before: Mapping[InstanceKey, Reason]) -> None:
     for row in verdict.waits:
-        if row.reason in guard.HELD and before.get(row.key) is not row.reason:
+        if row.reason in HELD and before.get(row.key) is not row.reason:
             logger.warning("registry %s: the removal of %s is held (%s)", registry, "/".join(row.key), row.reason)
     for instance in verdict.left:
         logger.info("registry %s: %s left", registry, "/".join(instance.key))
