@@ -32,3 +32,6 @@ class Limits:
     fight: float = 600.0  # the fourth repair of one object within this time parks it
     service_entry_grace: float = 900.0  # an unneeded ServiceEntry without WorkloadEntries stays this long
     stop: float = 10.0  # for writes in flight at the end
+
+    # Being alive.
+    deadline: float = 60.0  # a loop or lane that has been at one step for longer is stuck

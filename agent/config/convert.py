@@ -14,15 +14,18 @@ from agent.config.model import (
     KubeconfigPart,
     MatchPart,
     Part,
+    ReceiverPart,
     RulePart,
     ServerPart,
 )
 from agent.config.settings import ClusterSettings, Config
 from agent.rules import Match, Rule
-from hooks.consul.settings import ConsulSettings
+from hooks.consul.settings import ConsulSettings, is_loopback
+from hooks.settings import Listen, ReceiverSettings
 from state.limits import Limits
 
 DEFAULT_PROBE = "consul"
+DEFAULT_PARKED = 150  # Consul allows 200 connections from one address
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ def config_of(document: DocumentPart, folders: Folders) -> Config:
         clusters={name: _cluster(name, part, folders) for name, part in document.clusters.items()},
         rules=tuple(_rule(number, part) for number, part in enumerate(document.rules)),
         control=folders.path(document.control),
+        receiver=_receiver(document.receiver, folders),
+        status=cast(Listen | None, document.status),
         limits=_limits(cast(Part, document.limits)),
     )
 
@@ -84,6 +89,17 @@ def _consul(name: str, part: ConsulPart, folders: Folders) -> ConsulSettings:
         address=part.address,
         region=part.region or "",
         metadata_prefix=part.metadata_prefix,
+        parked=part.parked if part.parked is not None else DEFAULT_PARKED if is_loopback(part.url) else 0,
+    )
+
+
+def _receiver(part: ReceiverPart | None, folders: Folders) -> ReceiverSettings | None:
+    if part is None:
+        return None
+    return ReceiverSettings(
+        socket=None if part.socket is None else folders.path(part.socket),
+        http=cast(Listen | None, part.http),
+        token_file=folders.credential(part.token_file),
     )
 
 

@@ -5,7 +5,7 @@ and ValueError with a whole sentence where it does not, above all where it may b
 """
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,6 +16,7 @@ from agent.validity import LARGEST_PORT, is_reserved, label_problem, locality_pr
 from state.model import MANAGED_BY
 
 PROTOCOLS: Final = ("HTTP", "HTTP2", "GRPC", "GRPC-Web", "HTTPS", "TLS", "TCP", "MONGO", "REDIS", "MYSQL")
+MOST_PARKED = 10000
 SHORTEST = 0.001  # seconds
 LONGEST = 30 * 24 * 3600.0  # seconds; far more would overflow the waits of Python's threads
 
@@ -135,6 +136,12 @@ def _port(value: object) -> int | Literal["instance"]:
     raise UnfitError(f"must be a number from 1 to {LARGEST_PORT}, without quotes, or the word instance")
 
 
+def _parked(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_PARKED:
+        return value
+    raise UnfitError(f"must be a number from 0 to {MOST_PARKED}")
+
+
 def _protocol(text: str) -> str:
     if text.upper() not in map(str.upper, PROTOCOLS):
         raise UnfitError(f"must be one of {', '.join(PROTOCOLS)}")
@@ -162,6 +169,17 @@ def _consul_url(text: str) -> str:
 def _server_url(text: str) -> str:
     parts = _url(text, ("https",))
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    try:
+        address = ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        address = None
+    if not address or not address.is_loopback or not re.fullmatch("[1-9][0-9]{0,4}", port) or int(port) > LARGEST_PORT:
+        raise UnfitError('must be a loopback address and a port, such as "127.0.0.1:9411"')
+    return str(address), int(port)
 
 
 def _url(text: str, schemes: tuple[str, ...]) -> SplitResult:
@@ -213,6 +231,9 @@ Port = Annotated[
     PlainValidator(_port),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": LARGEST_PORT}, {"const": "instance"}]}),
 ]
+Parked = Annotated[
+    int, PlainValidator(_parked), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MOST_PARKED})
+]
 Protocol = Annotated[
     str,
     AfterValidator(_protocol),
@@ -229,6 +250,9 @@ Duration = Annotated[
             ]
         }
     ),
+]
+Listen = Annotated[
+    str, AfterValidator(_listen), WithJsonSchema({"type": "string", "pattern": r"^(127\.[0-9.]+|\[::1\]):[0-9]+$"})
 ]
 ConsulUrl = Annotated[str, AfterValidator(_consul_url), WithJsonSchema({"type": "string", "pattern": "^https?://"})]
 ServerUrl = Annotated[str, AfterValidator(_server_url), WithJsonSchema({"type": "string", "pattern": "^https://"})]

@@ -22,9 +22,11 @@ from agent.config.fields import (
     HostTemplate,
     LabelKey,
     LabelValue,
+    Listen,
     Name,
     NameKey,
     Namespace,
+    Parked,
     Port,
     Prefix,
     Protocol,
@@ -66,6 +68,9 @@ class ConsulPart(Part):
     address: Word = Field(default="lan", description="Which tagged address to publish.")
     region: Region | None = Field(default=None, description="The locality's first part, instead of the datacenter.")
     metadata_prefix: Prefix = Field(default="", description="What the metadata keys that isthmus reads begin with.")
+    parked: Parked | None = Field(
+        default=None, description="How many services are waited for one by one; 150 if Consul is on loopback, else 0."
+    )
 
 
 class ClusterPart(Part):
@@ -161,6 +166,14 @@ class RulePart(Part):
     skip: bool | None = Field(default=None, description="Whether to leave the registrations out.")
 
 
+class ReceiverPart(Part):
+    """Where calls of Consul's watch handlers are taken."""
+
+    socket: FileName | None = Field(default=None, description="The socket that `isthmus-hook` delivers to.")
+    http: Listen | None = Field(default=None, description="A loopback address and port for handlers of type http.")
+    token_file: FileName | None = Field(default=None, description="The bearer tokens that http accepts, one a line.")
+
+
 _NO_OTHER: dict[str, Any] = {"additionalProperties": False}
 _DURATIONS = Annotated[list[Duration], Field(min_length=1)]
 _LIMITS: dict[str, Any] = {
@@ -185,6 +198,10 @@ class DocumentPart(Part):
     )
     rules: list[RulePart] = []
     control: FileName = Field(default="/run/isthmus/control.sock", description="The socket for accept and pause.")
+    receiver: ReceiverPart | None = Field(
+        default=None, description="Where watch handlers are heard; nowhere if not given."
+    )
+    status: Listen | None = Field(default=None, description="Where /metrics, /healthz and a page are served.")
     limits: LimitsPart = LimitsPart()  # type: ignore[valid-type]  # made above, from Limits
 
 
@@ -204,6 +221,8 @@ def part_at(place: tuple[str | int, ...], value: object) -> type[Part]:
             return RulePart
         case ("rules", _, "match"):
             return MatchPart
+        case ("receiver",):
+            return ReceiverPart
         case ("limits",):
             return LimitsPart
     raise LookupError(place)

@@ -7,7 +7,7 @@ none here, and leaves alone whatever the first pass refused.
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
-from agent.config.model import EVERYTHING, KINDS, UNCLEAR, ConsulPart, RulePart, kind_of, meant
+from agent.config.model import EVERYTHING, KINDS, UNCLEAR, ConsulPart, ReceiverPart, RulePart, kind_of, meant
 from agent.config.source import Place, Problem, Source, dotted, shown
 
 _Mistake = tuple[Place, str]
@@ -30,6 +30,8 @@ def _mistakes(source: Source) -> Iterator[_Mistake]:
         if isinstance(registry, dict) and registry.get("type", "consul") == "consul":
             yield from _consul(("registries", name), registry)
     yield from _clusters(clusters, source)
+    if isinstance(receiver := source.content.get("receiver"), dict):
+        yield from _receiver(receiver)
     rules = source.content.get("rules")
     for number, rule in enumerate(rules if isinstance(rules, list) else []):
         if isinstance(rule, dict):
@@ -58,6 +60,16 @@ def _consul(place: Place, registry: Mapping[str, object]) -> Iterator[_Mistake]:
     probe = registry.get("probe")
     if isinstance(probe, str) and probe and not any(fnmatchcase(probe, glob) for glob in globs):
         yield (*place, "probe"), f"{shown(probe)} is not in scope: services are {', '.join(map(shown, globs))}"
+
+
+def _receiver(receiver: Mapping[str, object]) -> Iterator[_Mistake]:
+    keys = {*receiver, *meant(receiver, ReceiverPart).values()}
+    if not keys & {"socket", "http"}:
+        yield ("receiver",), "needs socket, http, or both"
+    if "http" in receiver and "token_file" not in keys:
+        yield ("receiver", "http"), "needs token_file beside it: whoever can connect could call"
+    if "token_file" in receiver and "http" not in keys:
+        yield ("receiver", "token_file"), "is for http, which is not given: who may use the socket, its permissions say"
 
 
 def _clusters(clusters: Mapping[str, object], source: Source) -> Iterator[_Mistake]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from agent.clusters.settings import DirectorySettings, KubernetesSettings
 from agent.rules import Rule
 from hooks.consul.settings import ConsulSettings
+from hooks.settings import Listen, ReceiverSettings
 from state.limits import Limits
 from state.model import digest_of
 
@@ -28,13 +29,15 @@ class Config:
     clusters: Mapping[str, ClusterSettings]
     rules: tuple[Rule, ...] = ()
     control: Path = Path("/run/isthmus/control.sock")
+    receiver: ReceiverSettings | None = None
+    status: Listen | None = None
     limits: Limits = Limits()
 
 
 def digest(config: Config, cluster: str) -> str:
     """Return the SHA-256, in hex, of all that decides what a cluster should hold.
 
-    That is neither ``limits`` nor where our own files are. Nor is it where secrets
+    That is neither ``limits`` nor how changes are heard, nor where our own files are. Nor is it where secrets
     and certificates are: ``once`` by hand finds them elsewhere than the service
     does, and still has the same configuration. Raises KeyError for an unknown cluster.
     """
@@ -55,6 +58,6 @@ def _content(settings: ConsulSettings | ClusterSettings) -> dict[str, object]:
         value = getattr(settings, field.name)
         if field.name == "kubeconfig" and value:
             found[field.name] = value.name
-        elif not field.name.endswith("_file"):
+        elif field.name != "parked" and not field.name.endswith("_file"):
             found[field.name] = str(value) if isinstance(value, Path) else value
     return found

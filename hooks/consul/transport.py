@@ -12,8 +12,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 import requests
 from consul import Consul
@@ -22,7 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
-from hooks.consul.settings import ConsulSettings
+from hooks.consul.settings import ConsulSettings, is_loopback
 from state.errors import RegistryError
 from state.limits import Limits
 
@@ -51,7 +49,7 @@ class Transport:
         self._deadline = 0.0
         self._session = _Session()
         self._session.headers["User-Agent"] = "isthmus"
-        if _is_loopback(settings.url):
+        if is_loopback(settings.url):
             self._session.headers["Accept-Encoding"] = "identity"  # compressing would only cost Consul's time
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _Adapter(self, settings.tls_server_name))
@@ -158,14 +156,6 @@ def _pools(transport: Transport) -> dict[str, type[HTTPConnectionPool]]:
         ConnectionCls = Secure
 
     return {"http": PlainPool, "https": SecurePool}
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _reason(error: BaseException) -> str:

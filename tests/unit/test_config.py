@@ -12,6 +12,7 @@ from agent.config.source import LARGEST
 from agent.rules import Match, Rule
 from agent.validity import PROTOCOLS as ISTIO_PROTOCOLS
 from hooks.consul.settings import ConsulSettings
+from hooks.settings import ReceiverSettings
 from state.errors import ConfigurationError
 from state.limits import Limits
 
@@ -29,7 +30,7 @@ state: state.db
 domain: mesh.example
 registries:
   consul-dc1: {type: consul, url: "http://127.0.0.1:8500/", datacenter: dc1, token_file: /etc/isthmus/token,
-    services: ["*"], probe: consul, address: wan, region: eu-west, metadata_prefix: "mesh-"}
+    services: ["*"], probe: consul, address: wan, region: eu-west, metadata_prefix: "mesh-", parked: 7}
   consul-dc2: {type: consul, url: "https://[fd00::1]:8501", ca_file: ca.pem, cert_file: crt.pem, key_file: key.pem,
     tls_server_name: server.dc2.consul, services: ["team-a*", ready], probe: ready}
 clusters:
@@ -48,6 +49,8 @@ rules:
   - {match: {service: "batch-*"}, skip: true}
   - {port: instance, skip: no, warning: include}
 control: control.sock
+receiver: {socket: hook.sock, http: "127.0.0.1:9411", token_file: hook.token}
+status: "[::1]:9412"
 limits: {empty_grace: 90, sweep: 5m, watch: 1h, connect_timeout: 250ms, read_timeout: 1.5, retry: [100ms, 2s, 0.5]}
 """
 
@@ -97,7 +100,7 @@ def test_the_smallest_configuration_has_defaults(written: Callable[[str], Path],
         owner="dc1",
         state=Path("/var/lib/isthmus/state.db"),
         domain="mesh.internal",
-        registries={"consul": ConsulSettings(name="consul", url="http://127.0.0.1:8500")},
+        registries={"consul": ConsulSettings(name="consul", url="http://127.0.0.1:8500", parked=150)},
         clusters={"east": DirectorySettings(name="east", namespace="legacy", directory=tmp_path / "east")},
         rules=(),
         control=Path("/run/isthmus/control.sock"),
@@ -120,6 +123,7 @@ def test_every_key_reaches_its_setting(written: Callable[[str], Path], tmp_path:
                 address="wan",
                 region="eu-west",
                 metadata_prefix="mesh-",
+                parked=7,
             ),
             "consul-dc2": ConsulSettings(
                 name="consul-dc2",
@@ -166,6 +170,10 @@ def test_every_key_reaches_its_setting(written: Callable[[str], Path], tmp_path:
             Rule(number=2, port="instance", skip=False, warning="include"),
         ),
         control=tmp_path / "control.sock",
+        receiver=ReceiverSettings(
+            socket=tmp_path / "hook.sock", http=("127.0.0.1", 9411), token_file=tmp_path / "hook.token"
+        ),
+        status=("::1", 9412),
         limits=Limits(
             empty_grace=90,
             sweep=300,
@@ -304,7 +312,12 @@ MISTAKES = {
         edited(CLUSTER, '  east: {server: "https://a", ca_file: b, token: c, namespace: d}'),
         "5: clusters.east.token: is refused: a secret does not belong into the configuration; put it into a file, and",
     ),
-    "later key": (consul(f"{URL}, parked: 1"), "3: registries.consul.parked: is no known key; there are type, url, "),
+    "later key": (
+        consul(f"{URL}, replica: true"),
+        "3: registries.consul.replica: is no known key; there are type, url, ",
+    ),
+    "parked of no number": (consul(f"{URL}, parked: many"), "3: registries.consul.parked: must be a number from 0 to"),
+    "parked below zero": (consul(f"{URL}, parked: -1"), "3: registries.consul.parked: must be a number from 0 to"),
     "short key": (consul(f"{URL}, ca: a"), "3: registries.consul.ca: is no known key; did you mean ca_file?"),
     "datacenter": (consul(f'{URL}, datacenter: "a b"'), "3: registries.consul.datacenter: must be one word"),
     "empty datacenter": (consul(f'{URL}, datacenter: ""'), "3: registries.consul.datacenter: must be one word"),
@@ -404,6 +417,27 @@ MISTAKES = {
         edited(NEXT, "  west: {directory: east, namespace: legacy}"),
         "6: clusters.west: is the same place as 'east' in line 5: each would delete the other's objects",
     ),
+    "receiver of nothing": (edited(NEXT, "receiver: {}"), "6: receiver: needs socket, http, or both"),
+    "receiver without tokens": (
+        edited(NEXT, 'receiver: {http: "127.0.0.1:9411"}'),
+        "6: receiver.http: needs token_file beside it: whoever can connect could call",
+    ),
+    "token for a socket": (
+        edited(NEXT, "receiver: {socket: a, token_file: b}"),
+        "6: receiver.token_file: is for http, which is not given",
+    ),
+    "receiver for the world": (
+        edited(NEXT, 'receiver: {http: "0.0.0.0:9411", token_file: a}'),
+        "6: receiver.http: must be a loopback address and a port, such as \"127.0.0.1:9411\", not '0.0.0.0:9411'",
+    ),
+    "receiver's token itself": (
+        edited(NEXT, 'receiver: {http: "127.0.0.1:9411", token: b}'),
+        "6: receiver.token: is refused: a secret does not belong into the configuration; put it into a file, and",
+    ),
+    "misspelt receiver": (edited(NEXT, "receiver: {sockt: a}"), "6: receiver.sockt: is no known key; did you mean so"),
+    "status without a port": (edited(NEXT, 'status: "127.0.0.1"'), "6: status: must be a loopback address and a port"),
+    "status of port 0": (edited(NEXT, 'status: "127.0.0.1:0"'), "6: status: must be a loopback address and a port"),
+    "status of a name": (edited(NEXT, 'status: "localhost:9412"'), "6: status: must be a loopback address and a port"),
     "rules as a mapping": (edited(NEXT, "rules: {skip: true}"), "6: rules: must be a list, not a mapping"),
     "rule is no mapping": (rule("skip"), "7: rules[0]: must be a mapping, not text"),
     "empty rule": (rule("{}"), "7: rules[0]: does nothing: it has none of host, namespace, labels, port, protocol"),
