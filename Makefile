@@ -80,6 +80,11 @@ test: packages testbed lint
 demo: .venv/installed $(if $(REAL),testbed)
 	$(BIN)/$(if $(REAL),python -m tests.testbed.demo,isthmus demo) $(ARGS)
 
+#? docs: make the reference of the configuration anew
+.PHONY: docs
+docs: .venv/installed
+	$(BIN)/python -m tests.reference
+
 #? format: let ruff rewrite the code
 .PHONY: format
 format: .venv/installed

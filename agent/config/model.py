@@ -83,14 +83,14 @@ class ClusterPart(Part):
 class KubeconfigPart(ClusterPart):
     """A Kubernetes API server by kubeconfig."""
 
-    kubeconfig: FileName
+    kubeconfig: FileName = Field(description="The kubeconfig file.")
     context: Text | None = Field(default=None, description="The context to use; the current one if not given.")
 
 
 class ServerPart(ClusterPart):
     """A Kubernetes API server by URL, CA and token."""
 
-    server: ServerUrl
+    server: ServerUrl = Field(description="The URL of the API server.")
     ca_file: FileName = Field(description="Certificates that the server's is verified with.")
     token_file: FileName = Field(description="The file that holds the bearer token.")
 
@@ -98,7 +98,7 @@ class ServerPart(ClusterPart):
 class DirectoryPart(ClusterPart):
     """A directory that holds resources as files."""
 
-    directory: FileName
+    directory: FileName = Field(description="The directory; one file for each host, in a folder for each namespace.")
 
 
 class UnclearPart(ClusterPart):
@@ -142,21 +142,21 @@ ClusterUnion = Annotated[
 class MatchPart(Part):
     """Which registrations a rule is for; all must match."""
 
-    registry: Glob = EVERYTHING
-    service: Glob = EVERYTHING
-    tag: Glob | None = None
+    registry: Glob = Field(default=EVERYTHING, description="A glob of the registry's name.")
+    service: Glob = Field(default=EVERYTHING, description="A glob of the service's name.")
+    tag: Glob | None = Field(default=None, description="A glob that one of the tags must match.")
     metadata: dict[str, str] = Field(default={}, description="Globs of values, by key.")
 
 
 class RulePart(Part):
     """One rule; later rules win field by field, labels merge, lists replace."""
 
-    match: MatchPart = MatchPart()
+    match: MatchPart = Field(default=MatchPart(), description="Which registrations it is for; all if not given.")
     host: HostTemplate | None = Field(default=None, description="A template with {service} and {domain}.")
-    namespace: Namespace | None = None
-    labels: dict[LabelKey, LabelValue] = {}
+    namespace: Namespace | None = Field(default=None, description="The namespace, instead of the cluster's.")
+    labels: dict[LabelKey, LabelValue] = Field(default={}, description="Labels of the WorkloadEntries.")
     port: Port | None = Field(default=None, description="The host's port; instance takes the one that instances share.")
-    protocol: Protocol | None = None
+    protocol: Protocol | None = Field(default=None, description="The host's protocol; else Istio detects it.")
     clusters: list[str] | None = Field(
         default=None, min_length=1, description="The clusters that get it; all if not given."
     )
@@ -196,13 +196,13 @@ class DocumentPart(Part):
     clusters: dict[NameKey, ClusterUnion] = Field(
         min_length=1, description="Clusters by name.", json_schema_extra=_NO_OTHER
     )
-    rules: list[RulePart] = []
+    rules: list[RulePart] = Field(default=[], description="Later ones win field by field; labels merge, lists replace.")
     control: FileName = Field(default="/run/isthmus/control.sock", description="The socket for accept and pause.")
     receiver: ReceiverPart | None = Field(
         default=None, description="Where watch handlers are heard; nowhere if not given."
     )
     status: Listen | None = Field(default=None, description="Where /metrics, /healthz and a page are served.")
-    limits: LimitsPart = LimitsPart()  # type: ignore[valid-type]  # made above, from Limits
+    limits: LimitsPart = Field(default=LimitsPart(), description="Time limits, rarely needed.")  # type: ignore[valid-type]  # made above, from Limits
 
 
 def part_at(place: tuple[str | int, ...], value: object) -> type[Part]:
