@@ -80,10 +80,20 @@ test: packages testbed lint
 demo: .venv/installed $(if $(REAL),testbed)
 	$(BIN)/$(if $(REAL),python -m tests.testbed.demo,isthmus demo) $(ARGS)
 
+#? soak: play a random history for ten minutes; SOAK_SECONDS and SOAK_SEED choose another one
+.PHONY: soak
+soak: testbed
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/pytest --quiet tests/integration/test_soak.py $(ARGS)
+
 #? docs: make the reference of the configuration anew
 .PHONY: docs
 docs: .venv/installed
 	$(BIN)/python -m tests.reference
+
+#? bench: measure isthmus beside the floor into docs/performance (25 minutes); ARGS="--quick --row changes" tries one row
+.PHONY: bench
+bench: testbed
+	$(BIN)/python -m tests.bench $(ARGS)
 
 #? format: let ruff rewrite the code
 .PHONY: format

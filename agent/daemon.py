@@ -1,6 +1,7 @@
 """One isthmus: its registries, its view and its lanes, wired; run for good, once, or only to plan."""
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from agent.listening import RegistryListener
 from agent.plan import Change
 from agent.proposal import Proposer
 from agent.rules import Rules
-from agent.serving import Serving
+from agent.serving import LaneReport, Serving, Wrote
 from agent.standing import HELD
 from agent.view import View
 from hooks.consul.loop import ConsulLoop
@@ -32,6 +33,7 @@ STORE = 5.0  # seconds between two times that what has elapsed is stored
 TRIM = 3600.0  # seconds between two times that history is cut
 
 OpenCluster = Callable[[str], Cluster]
+Tell = Callable[[Wrote], None]
 
 
 class Planned(NamedTuple):
@@ -66,11 +68,16 @@ def remembering(config: Config, checkpoint: Checkpoint) -> Checkpoint:
 
 
 class Agent:
-    """Everything of one isthmus; ``open_cluster`` returns the cluster of a name."""
+    """Everything of one isthmus."""
 
-    def __init__(self, config: Config, checkpoint: Checkpoint, open_cluster: OpenCluster) -> None:
+    def __init__(
+        self, config: Config, checkpoint: Checkpoint, open_cluster: OpenCluster, tell: Tell = lambda _: None
+    ) -> None:
+        """``open_cluster`` returns the cluster of a name; ``tell`` is told how each write ended."""
         self.config = config
         self.checkpoint = checkpoint
+        self._tell = tell
+        self._ticked: float | None = None  # since the start
         rules = Rules(config.rules, config.domain)
         ruled = digest_of([config.domain, [asdict(rule) for rule in config.rules]])
         self.view = View(tuple(config.registries), rules, checkpoint, config.limits, ruled)
@@ -88,7 +95,8 @@ class Agent:
     def _floor(self, registry: str) -> int:
         belief = self.view.beliefs[registry]
         epoch = belief.standing.epoch  # an earlier one's indexes mean nothing now
-        return max((index for s, index in belief.indexes.items() if belief.epochs[s] == epoch), default=0)
+        services = (index for s, index in belief.indexes.items() if belief.epochs[s] == epoch)
+        return max(belief.standing.index, *services, 0)
 
     def _lane(self, name: str, cluster: Cluster) -> Lane:
         config, settings = self.config, self.config.clusters[name]
@@ -103,7 +111,7 @@ class Agent:
         )
         applied, carried = self.checkpoint.applied(name), self.checkpoint.carried(name)
         proposer = Proposer(serving, self.view, config.limits, applied, carried)
-        return Lane(cluster, proposer, self.view, self.checkpoint, config.limits)
+        return Lane(cluster, proposer, self.view, self.checkpoint, config.limits, self._tell)
 
     # Life
 
@@ -111,27 +119,63 @@ class Agent:
         """Start every lane and loop."""
         limits = self.config.limits
         tick = min(1.0, limits.empty_grace / 10, limits.baseline / 100)
-        for job, seconds in ((self.view.tick, max(0.02, tick)), (self._store, STORE), (self.checkpoint.trim, TRIM)):
+        for job, seconds in ((self._tick, max(0.02, tick)), (self._store, STORE), (self.checkpoint.trim, TRIM)):
             self._scheduler.add_job(job, "interval", seconds=seconds)
         for lane in self.lanes.values():
             lane.start()
         for loop in self.loops.values():
             loop.start()
+        self._ticked = time.monotonic()
         self._scheduler.start()
+
+    def _tick(self) -> None:
+        self._ticked = time.monotonic()
+        self.view.tick()
 
     def stop(self) -> None:
         """Stop hearing, let writes in flight end, and store how long everything has waited."""
         if self._scheduler.running:
-            self._scheduler.shutdown(wait=False)
+            self._scheduler.shutdown()  # nothing periodic may write beside the agent that takes this one's place
         with ThreadPoolExecutor(max_workers=max(4, len(self.loops) + len(self.lanes))) as pool:
-            for stop in [part.stop for part in self.loops.values()] + [part.stop for part in self.lanes.values()]:
-                pool.submit(stop)
+            stops = [part.stop for part in self.loops.values()] + [part.stop for part in self.lanes.values()]
+            ended = [pool.submit(stop) for stop in stops]
+        for error in filter(None, (one.exception() for one in ended)):
+            logger.error("stopping: %r", error, exc_info=error)
         self._store()
 
     def _store(self) -> None:
         self.view.store_elapsed()
         for lane in self.lanes.values():
             lane.store_elapsed()
+
+    # Hearing, and being heard of
+
+    def hint(self, registry: str, kind: str, service: str) -> bool:
+        """Look at what a watch handler's call speaks of, soon; False where no such registry is known."""
+        loop = self.loops.get(registry)
+        if loop is None:
+            return False
+        loop.hint(kind, service)
+        return True
+
+    def is_ready(self) -> bool:
+        """Tell whether every registry and every cluster was read, or cannot be read now, which must not hold up all."""
+        registries = all(self.view.passed(name) or loop.report().error for name, loop in self.loops.items())
+        return registries and all(report.read or report.error for report in self._reports())
+
+    def stuck(self, now: float) -> str:
+        """Return what does not move any more, or nothing; ``now`` is in monotonic seconds.
+
+        That a registry or a cluster does not answer is none of it.
+        """
+        told = [loop.stuck(now) for loop in self.loops.values()] + [lane.stuck(now) for lane in self.lanes.values()]
+        if found := next(filter(None, told), ""):
+            return found
+        late = self._ticked is not None and now - self._ticked > self.config.limits.deadline
+        return "what is done periodically has stopped" if late else ""
+
+    def _reports(self) -> list[LaneReport]:
+        return [lane.report() for lane in self.lanes.values()]
 
     def once(self, accept: tuple[str, str] | None = None) -> Outcome:
         """Read every registry, bring every cluster up to date, and end; held removals may be accepted first."""
@@ -169,14 +213,12 @@ class Agent:
         return failures
 
     def held(self) -> int:
-        """Count the removals that wait for more than a stated grace."""
-        with self.view.lock:
-            return sum(
-                1
-                for belief in self.view.beliefs.values()
-                for row in belief.waiting.values()
-                if row.reason != Reason.GRACE
-            )
+        """Count the removals that wait for more than a stated grace.
+
+        Without the view's lock, so that whoever watches over all of this cannot get stuck with it.
+        """
+        waiting = [row for belief in self.view.beliefs.values() for row in tuple(belief.waiting.values())]
+        return sum(row.reason != Reason.GRACE for row in waiting)
 
     def plan(self) -> tuple[tuple[Planned, ...], tuple[str, ...], int]:
         """Return what a single run would do to each cluster, which registries failed, and how much is held."""

@@ -45,6 +45,8 @@ def gate(held: Held, sayings: Sayings) -> Gate:
     for registry, key in sources:
         said = sayings.word(registry, key)
         if said is None:
+            if not sayings.passed():
+                return Gate.SHUT  # perhaps the registry has another name now, and was not read under that yet
             listed = True  # of a registry that left the configuration: nobody says that it is gone
             continue
         if not sayings.passed(registry):

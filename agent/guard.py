@@ -292,7 +292,8 @@ class _Judgement:
 
     def _standing(self) -> Standing:
         """Count what is left now; a first pass or a release sets the baseline to it."""
-        standing = replace(self.believed.standing, left=self._left())
+        old = self.believed.standing
+        standing = replace(old, left=self._left(), index=max(old.index, self.reading.index))
         first = self.first and self.reading.complete
         if first or any(outcome.released for outcome in self.outcomes.values()):
             before = self.believed.services

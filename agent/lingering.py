@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from agent.alarms import Alarms
 from state.checkpoint import Applied
 from state.model import ResourceKey
 
@@ -15,17 +16,20 @@ class Lingering:
     def __init__(self, grace: float, applied: Iterable[Applied], now: float) -> None:
         self._grace = grace
         self._since = {row.key: now - row.unneeded for row in applied if row.unneeded is not None}
-        self._due = {key: since + grace for key, since in self._since.items()}
+        self._alarms: Alarms[ResourceKey] = Alarms()
+        for key, since in self._since.items():
+            self._alarms.set(key, since + grace)
 
     def needed(self, key: ResourceKey) -> bool:
         """Note that one is needed, or gone; tell whether it had lingered."""
-        self._due.pop(key, None)
+        self._alarms.drop(key)
         return self._since.pop(key, None) is not None
 
     def unneeded(self, key: ResourceKey, now: float) -> None:
         """Note that one is not needed now."""
         self._since.setdefault(key, now)
-        self._due.setdefault(key, now + self._grace)
+        if key not in self._alarms:
+            self._alarms.set(key, now + self._grace)
 
     def over(self, key: ResourceKey, now: float) -> bool:
         """Tell whether one has lingered long enough."""
@@ -33,13 +37,14 @@ class Lingering:
 
     def due(self, now: float) -> list[ResourceKey]:
         """Return those whose time is over; each is returned once in a while."""
-        due = [key for key, at in self._due.items() if at <= now]
-        self._due.update(dict.fromkeys(due, now + RECHECK))
+        due = self._alarms.due(now)
+        for key in due:
+            self._alarms.set(key, now + RECHECK)
         return due
 
     def next(self) -> float | None:
         """Return when ``due`` will return something, if ever."""
-        return min(self._due.values(), default=None)
+        return self._alarms.next()
 
     def rows(self, applied: dict[ResourceKey, Applied], now: float) -> list[Applied]:
         """Return what to remember: for how long each has lingered."""

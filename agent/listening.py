@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from agent import guard
 from agent.belief import Belief
+from agent.removal import is_gone, keep_rejected
 from agent.standing import HELD, begin_epoch
 from agent.view import View
 from state.model import Reading, Reason, Snapshot
@@ -35,6 +36,16 @@ class RegistryListener:
         """Tell whether a snapshot removes something, or speaks of a removal that waits."""
         with self._view.lock:
             return guard.doubts(self._belief.view(), snapshot, self._belief.carries)
+
+    def loses(self, snapshot: Snapshot) -> bool:
+        """Tell whether an instance that is believed is missing in a snapshot, or its node critical."""
+        words = {instance.key: instance for instance in snapshot.instances}
+        with self._view.lock:
+            for key, before in self._belief.services.get(snapshot.service, {}).items():
+                word = words.get(key)
+                if word is None or is_gone(before, keep_rejected(before, word)):
+                    return True
+        return False
 
     def hear(self, reading: Reading) -> Collection[str]:
         """Judge a reading and act on it; return the services whose content changed."""

@@ -5,7 +5,7 @@ the order of the registries in the configuration, then by the registration's key
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -100,15 +100,15 @@ def merge(key: HostKey, registrations: Iterable[Registration], order: Sequence[s
             listed = lasting
         else:
             endpoints = _endpoints(listed)
-    port, port_trouble = _elect(key.host, "port", [_port_vote(one) for one in listed])
-    protocol, protocol_trouble = _elect(key.host, "protocol", [_protocol_vote(one) for one in listed])
+    port, port_trouble = _elect("port", listed, _port_vote, _port_source)
+    protocol, protocol_trouble = _elect("protocol", listed, _protocol_vote, _protocol_source)
     return Host(
         key=key,
         port=port or Choice(DEFAULT_PORT, DEFAULT),
         protocol=protocol if protocol and protocol.value else None,
         clusters=_clusters(listed),
         endpoints=endpoints,
-        disagreements=tuple(trouble for trouble in (port_trouble, protocol_trouble) if trouble),
+        disagreements=tuple(f"{key.host}: {trouble}" for trouble in (port_trouble, protocol_trouble) if trouble),
         ended=ended,
         kept=bool(listed) and all(one.waits is not None for one in listed),
     )
@@ -182,45 +182,56 @@ def _clusters(listed: Sequence[Registration]) -> tuple[str, ...] | None:
     return tuple(sorted(union))
 
 
-def _port_vote(one: Registration) -> tuple[int, str] | None:
-    """Return the number that a registration wants callers to use, and where it says so."""
+def _port_vote(one: Registration) -> int | None:
+    """Return the number that a registration wants callers to use, None when it does not say."""
     instance, ruled = one.instance, one.ruling.port
     if ruled is None:
-        if instance.restored:
-            return None
-        if instance.service_port:
-            return instance.service_port, instance.service_port_from
-        return DEFAULT_PORT, DEFAULT
+        return None if instance.restored else instance.service_port or DEFAULT_PORT
     if isinstance(ruled.value, int):
-        return ruled.value, ruled.source
+        return ruled.value
     # A rejected registration can have a port that is none: it has no number to share.
-    return (instance.port, ruled.source) if 0 < instance.port < 65536 else None
+    return instance.port if 0 < instance.port < 65536 else None
 
 
-def _protocol_vote(one: Registration) -> tuple[str, str] | None:
-    ruled = one.ruling.protocol
-    if ruled is not None:
-        return str(ruled.value), ruled.source
-    if one.instance.restored:
-        return None
-    protocol = one.instance.protocol
-    return (protocol, f"metadata protocol of {one.instance.key.id}") if protocol else ("", DEFAULT)
+def _port_source(one: Registration) -> str:
+    """Return where the number that a registration wants comes from."""
+    if one.ruling.port is not None:
+        return one.ruling.port.source
+    return f"{one.instance.service_port_from} of {one.instance.key.id}" if one.instance.service_port else DEFAULT
 
 
-def _elect(host: str, what: str, votes: Iterable[tuple[_Value, str] | None]) -> tuple[Choice | None, str]:
-    """Return what most want, ties going to the smallest, and a sentence if they disagree."""
-    sources: dict[_Value, str] = {}
+def _protocol_vote(one: Registration) -> str | None:
+    """Return the protocol that a registration wants, "" for none, None when it does not say."""
+    if one.ruling.protocol is not None:
+        return str(one.ruling.protocol.value)
+    return None if one.instance.restored else one.instance.protocol
+
+
+def _protocol_source(one: Registration) -> str:
+    if one.ruling.protocol is not None:
+        return one.ruling.protocol.source
+    return f"metadata protocol of {one.instance.key.id}" if one.instance.protocol else DEFAULT
+
+
+def _elect(
+    what: str,
+    listed: Sequence[Registration],
+    vote: Callable[[Registration], _Value | None],
+    source: Callable[[Registration], str],
+) -> tuple[Choice | None, str]:
+    """Return what most want, ties going to the smallest, and what they disagree about, if they do."""
+    first: dict[_Value, Registration] = {}
     counts: Counter[_Value] = Counter()
-    for vote in votes:
-        if vote is not None:
-            value, source = vote
+    for one in listed:
+        value = vote(one)
+        if value is not None:
             counts[value] += 1
-            sources.setdefault(value, source)
+            first.setdefault(value, one)
     if not counts:
         return None, ""
     ranking = sorted(counts, key=lambda value: (-counts[value], value))
-    winner = Choice(ranking[0], sources[ranking[0]])
+    winner = Choice(ranking[0], source(first[ranking[0]]))
     if len(ranking) == 1:
         return winner, ""
     named = [f"{value or 'none'} ({counts[value]})" for value in ranking]
-    return winner, f"{host}: registrations disagree on the {what}: {', '.join(named)}; the first is used"
+    return winner, f"registrations disagree on the {what}: {', '.join(named)}; the first is used"

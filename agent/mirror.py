@@ -46,6 +46,11 @@ class Mirror:
         found = self._at.get(place, set()) | {key for key in keys if key in self.objects}
         return [self.objects[key] for key in found]
 
+    def key(self, key: ResourceKey) -> ResourceKey:
+        """Return a key, the very one of the object that is there, if it is: keys are kept long, and in many places."""
+        held = self.objects.get(key)
+        return key if held is None else held.key
+
     def places(self) -> set[Place]:
         """Return every place that holds something."""
         return set(self._at)

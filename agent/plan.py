@@ -84,6 +84,8 @@ def _differences(resource: Resource, held: Held) -> list[str]:
 
 
 def _moved(desired: Mapping[str, str], held: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    if desired.items() <= held.items():  # nearly always
+        return []
     return [(key, held.get(key, "none"), value) for key, value in sorted(desired.items()) if held.get(key) != value]
 
 

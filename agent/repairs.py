@@ -36,7 +36,6 @@ class Repairs:
         if applied is None or applied.digest != content_digest(change.resource):
             return None
         made = [at for at in self._made.get(key, ()) if now - at < self._fight]
-        self._made[key] = made
         if len(made) >= MOST:
             if left is None:
                 left = f"repaired {MOST} times, and changed again ({change.why}): left alone"
@@ -57,10 +56,15 @@ class Repairs:
 
     def made(self, key: ResourceKey, now: float) -> None:
         """Note that a change of an object was carried out."""
-        if key in self._under_way:
-            self._under_way.discard(key)
-            self._made[key].append(now)
-            self.count += 1
+        if key not in self._under_way:
+            return
+        self._under_way.discard(key)
+        self.count += 1
+        self._made[key] = [*self._made.pop(key, ()), now][-MOST:]  # at the end: the key repaired longest ago is first
+        for other in list(self._made):
+            if now - self._made[other][-1] < self._fight:
+                break
+            del self._made[other]
 
     def newly_left(self) -> list[ResourceKey]:
         """Return the objects that were left alone since the last call."""

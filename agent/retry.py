@@ -1,10 +1,13 @@
 """When what a cluster did not take is tried again: one object, or the whole cluster."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent.alarms import Alarms
 from agent.hosts import Place
-from agent.plan import Change
+from agent.jobs import Job
+from agent.plan import Action, Change
+from agent.serving import Heard
 from state.errors import ClusterError, Fault
 from state.limits import Limits
 from state.model import DIGEST, Resource, ResourceKey, digest_of
@@ -14,9 +17,10 @@ STRIKES = 8  # unauthorised answers in a row after which the whole cluster waits
 
 @dataclass(slots=True)
 class _Later:
-    """One object that failed: ``until`` and ``since`` are monotonic seconds."""
+    """One object that failed: ``since`` and ``until`` are monotonic seconds, ``heard`` what its change follows from."""
 
     place: Place
+    heard: Heard
     since: float
     until: float
     failures: int
@@ -30,6 +34,8 @@ class Retries:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._later: dict[ResourceKey, _Later] = {}
+        self._at: dict[Place, set[ResourceKey]] = {}
+        self._alarms: Alarms[ResourceKey] = Alarms()
         self._closed_until = 0.0
         self._closed_times = 0
         self._strikes = 0
@@ -38,32 +44,57 @@ class Retries:
         """Tell whether the cluster as a whole may be written to."""
         return now >= self._closed_until
 
-    def may(self, change: Change, now: float) -> bool:
+    def choose(self, place: Place, proposed: Sequence[Change], now: float) -> list[Change]:
+        """Return the changes of a place that may be tried now; failures at which none aims any more are forgotten.
+
+        Make before break: while what failed is to be made, what goes waits as well, but
+        never longer than the last endpoints of a host would.
+        """
+        if place not in self._at:
+            return list(proposed)
+        wanted = {change.key for change in proposed}
+        for key in self._at[place] - wanted:
+            self._forget(key)
+        chosen = [change for change in proposed if self._may(change, now)]
+        waiting = wanted - {change.key for change in chosen}
+        if any(self._is_to_be_made(change, now) for change in proposed if change.key in waiting):
+            chosen = [change for change in chosen if change.action is not Action.DELETE]
+        return chosen
+
+    def _may(self, change: Change, now: float) -> bool:
         """Tell whether a change may be tried; another desired state ends a rejection at once."""
         later = self._later.get(change.key)
         if later is None or now >= later.until:
             return True
         return bool(later.digest) and later.digest != content_digest(change.resource)
 
+    def _is_to_be_made(self, change: Change, now: float) -> bool:
+        later = self._later[change.key]
+        hopeless = bool(later.digest) or now - later.since >= self._limits.empty_grace
+        return change.action is not Action.DELETE and not hopeless
+
     def succeeded(self, key: ResourceKey) -> None:
         """Forget the failures of an object."""
-        self._later.pop(key, None)
         self._closed_times = self._strikes = 0
+        if key in self._later:
+            self._forget(key)
 
-    def reconcile(self, place: Place, wanted: Collection[ResourceKey]) -> None:
-        """Forget the failures at a place that no change is wanted for any more."""
-        for key in [k for k, later in self._later.items() if later.place == place and k not in wanted]:
-            del self._later[key]
+    def _forget(self, key: ResourceKey) -> None:
+        place = self._later.pop(key).place
+        self._alarms.drop(key)
+        self._at[place].discard(key)
+        if not self._at[place]:
+            del self._at[place]
 
-    def park(self, change: Change, place: Place, message: str, now: float) -> None:
+    def park(self, change: Change, job: Job, message: str, now: float) -> None:
         """Leave an object alone until something else is desired, or the probe is due."""
-        self._put(change, place, message, now, self._limits.rejected_probe, rejected=True)
+        self._put(change, job, message, now, self._limits.rejected_probe, rejected=True)
 
-    def failed(self, change: Change, place: Place, error: ClusterError, now: float) -> None:
+    def failed(self, change: Change, job: Job, error: ClusterError, now: float) -> None:
         """Note a failure; what follows from it depends on its fault."""
         backoff = self._limits.backoff
         if error.fault is Fault.REJECTED:
-            self.park(change, place, str(error), now)
+            self.park(change, job, str(error), now)
             return
         self._strikes = self._strikes + 1 if error.fault is Fault.UNAUTHORISED else 0
         if error.fault is Fault.CLUSTER or self._strikes >= STRIKES:
@@ -75,31 +106,32 @@ class Retries:
         failures = self._later[change.key].failures if change.key in self._later else 0
         first = error.fault in (Fault.CONFLICT, Fault.EXISTS, Fault.MISSING) and failures == 0
         delay = 0.0 if first else backoff[min(failures, len(backoff) - 1)]
-        self._put(change, place, str(error), now, max(delay, error.retry_after))
+        self._put(change, job, str(error), now, max(delay, error.retry_after))
 
-    def _put(
-        self, change: Change, place: Place, message: str, now: float, delay: float, rejected: bool = False
-    ) -> None:
-        before = self._later.get(change.key)
-        self._later[change.key] = _Later(
-            place=place,
+    def _put(self, change: Change, job: Job, message: str, now: float, delay: float, rejected: bool = False) -> None:
+        key, before = change.key, self._later.get(change.key)
+        if before is not None:
+            self._forget(key)
+        self._later[key] = _Later(
+            place=job.place,
+            heard=job.heard,
             since=before.since if before else now,
             until=now + delay,
             failures=before.failures + 1 if before else 1,
             message=message,
             digest=content_digest(change.resource) if rejected else "",
         )
+        self._at.setdefault(job.place, set()).add(key)
+        self._alarms.set(key, now + delay)
 
-    def due(self, now: float) -> Iterator[Place]:
-        """Return the places of which an object is due again; each is returned once."""
-        for later in self._later.values():
-            if later.until <= now and later.until > 0:
-                later.until = 0.0
-                yield later.place
+    def due(self, now: float) -> list[tuple[Place, Heard]]:
+        """Return the places of which an object is due again, each once, and what its change follows from."""
+        due = [self._later[key] for key in self._alarms.due(now)]
+        return [(later.place, later.heard) for later in due]
 
     def next(self) -> float | None:
         """Return the monotonic time at which an object is due, if any is."""
-        return min((later.until for later in self._later.values() if later.until > 0), default=None)
+        return self._alarms.next()
 
     @property
     def opens(self) -> float:

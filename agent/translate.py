@@ -7,7 +7,7 @@ invalid is named in ``rejected`` and stops nothing else.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from json import dumps
+from json import JSONEncoder
 
 from agent.merge import Endpoint, Host
 from agent.naming import host_label, host_problem, service_label, workload_entry_name
@@ -41,6 +41,7 @@ CANONICAL_NAME = "service.istio.io/canonical-name"
 CANONICAL_REVISION = "service.istio.io/canonical-revision"
 TLS_MODE = "security.istio.io/tlsMode"
 ISTIO_LABELS = (CANONICAL_NAME, CANONICAL_REVISION, TLS_MODE)  # of a WorkloadEntry of ours: nobody else's to set
+_source = JSONEncoder(separators=(",", ":")).encode
 LARGEST_SOURCE = 255 * 1024  # Kubernetes takes 256 KiB of annotations
 
 
@@ -79,7 +80,7 @@ def translate(host: Host, *, owner: str, cluster: str, namespace: str) -> Transl
 
 def _workload_entry(host: str, endpoint: Endpoint, owner: str, namespace: str) -> tuple[list[Resource], list[str]]:
     """Return an endpoint's object, if it can have one, and what is wrong with the endpoint."""
-    source = dumps(endpoint.sources, separators=(",", ":"))
+    source = _source(endpoint.sources)
     fatal = address_problem(endpoint.address) or port_problem(endpoint.port)
     if not fatal and len(source) > LARGEST_SOURCE:
         fatal = f"its {len(endpoint.sources)} registrations do not fit into an annotation"

@@ -12,6 +12,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from agent.naming import LABEL_LENGTH, NAME_LENGTH, is_dns_label
+from state.addresses import is_plain
 from state.model import MANAGED_BY
 
 PROTOCOLS = frozenset(
@@ -25,9 +26,10 @@ LOCALITY_SEGMENTS = 3
 _NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 
-@lru_cache(maxsize=65536)
 def address_problem(address: str) -> str:
     """Tell why a text is no address of an endpoint: an IP, canonical, that other machines can reach."""
+    if is_plain(address):
+        return ""
     try:
         ip = ip_address(address)
     except ValueError:

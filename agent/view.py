@@ -15,6 +15,7 @@ from agent.belief import Belief
 from agent.hosts import HostIndex, Place
 from agent.merge import Host, HostKey, Registration, host_key, merge
 from agent.rules import Rules
+from agent.serving import Heard
 from agent.standing import HELD, added, begin_epoch, count_kept, count_minute
 from state.checkpoint import Checkpoint
 from state.errors import StateError
@@ -27,10 +28,10 @@ logger = logging.getLogger(__name__)
 class Follower(Protocol):
     """Whoever must act when hosts change: a lane."""
 
-    def mark(self, hosts: Collection[HostKey], heard: float) -> None:
-        """Note that these hosts may have changed; ``heard`` is when the registry told."""
+    def mark(self, hosts: Collection[HostKey], heard: Heard) -> None:
+        """Note that these hosts may have changed; ``heard`` is who told, and when."""
 
-    def mark_all(self, heard: float) -> None:
+    def note_pass(self) -> None:
         """Note that a registry had its first pass: what waited for that may change, also where no host is known."""
 
 
@@ -96,6 +97,7 @@ class View:
             else:
                 first = False
             _log(reading.registry, verdict, reasons)
+            heard = Heard(reading.heard, reading.registry)
             changed = {observed.service for observed in verdict.services}
             touched = changed | {row.key.service for row in verdict.waits} | {key.service for key in verdict.ended}
             if touched or (verdict.standing.minutes and first):
@@ -104,19 +106,22 @@ class View:
                     {row.key: row for row in verdict.waits},
                     set(verdict.ended),
                 )
-                self._settle({reading.registry: changes}, reading.registry, touched, reading.heard)
+                self._settle({reading.registry: changes}, reading.registry, touched, heard)
             if first:
                 for follower in self._followers:
-                    follower.mark_all(reading.heard)
-        return changed
+                    follower.note_pass()
+        # What begins to wait, or waits no more, has changed as well: that it did is the registry's word, not ours.
+        waits = {row.key.service for row in verdict.waits if row.key not in reasons}
+        return changed | waits | {key.service for key in verdict.ended}
 
-    def _settle(self, changes: dict[str, _Changes], registry: str, services: Iterable[str], heard: float) -> None:
+    def _settle(self, changes: dict[str, _Changes], registry: str, services: Iterable[str], heard: Heard) -> None:
         """Place what changed, end the grace that is needless now, remember it all, tell the lanes."""
         hosts: set[HostKey] = set()
         for service in services:
             hosts |= self._place(registry, service)
-        for host in tuple(hosts):
-            hosts |= self._end_grace(self.merged([host]).ended, changes)
+        if any(belief.waiting for belief in self.beliefs.values()):
+            for host in tuple(hosts):
+                hosts |= self._end_grace(self.merged([host]).ended, changes)
         self._remember(changes)
         self._tell(hosts, heard)
 
@@ -139,7 +144,7 @@ class View:
             (registry, service), (host_key(belief.rules.ruling(registry, instance)) for instance in instances)
         )
 
-    def _tell(self, hosts: Collection[HostKey], heard: float) -> None:
+    def _tell(self, hosts: Collection[HostKey], heard: Heard) -> None:
         if hosts:
             for follower in self._followers:
                 follower.mark(hosts, heard)
@@ -186,7 +191,7 @@ class View:
                     changes: dict[str, _Changes] = {}
                     hosts = self._end_grace([(registry, key) for key in expired], changes)
                     self._remember(changes)
-                    self._tell(hosts, now)
+                    self._tell(hosts, Heard(now, ""))  # time told, no registry
                 counted = count_minute(belief.standing, belief.waiting.values(), self.limits, now)
                 if counted is not belief.standing:
                     belief.standing = counted
@@ -294,7 +299,7 @@ class View:
             for minute in belief.standing.minutes
         )
         belief.standing = replace(belief.standing, left=left, minutes=minutes)
-        self._settle({registry: _Changes(changes, waits, set())}, registry, changes, now)
+        self._settle({registry: _Changes(changes, waits, set())}, registry, changes, Heard(now, ""))
 
 
 def _log(registry: str, verdict: guard.Verdict, before: Mapping[InstanceKey, Reason]) -> None:

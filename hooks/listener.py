@@ -18,6 +18,9 @@ class Listener(Protocol):
     def doubts(self, snapshot: Snapshot) -> bool:
         """Tell whether a snapshot removes something, or speaks of a removal that waits."""
 
+    def loses(self, snapshot: Snapshot) -> bool:
+        """Tell whether an instance that is believed is missing in a snapshot, or its node critical."""
+
     def hear(self, reading: Reading) -> Collection[str]:
         """Judge a reading and act on it; return the services whose content changed."""
 

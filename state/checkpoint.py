@@ -12,12 +12,14 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from sys import intern
 from typing import IO, Any, NamedTuple
 
 from sqlite_utils import Database
 
-from state import codec
+from state import codec, shared
 from state.errors import StateError
 from state.model import Count, InstanceKey, Observed, Reason, ResourceKey, Standing, Waiting
 from state.schema import HISTORY
@@ -114,12 +116,18 @@ class Checkpoint:
             except sqlite3.Error as error:
                 raise StateError(f"state file {self._where}: {error}") from error
 
-    def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    @contextmanager
+    def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Iterable[Any]]:
+        """Give rows one by one: all of a large table at once would leave holes in the memory."""
         with self._lock:
             try:
-                return self._database.conn.execute(sql, parameters).fetchall()
+                yield self._database.conn.execute(sql, parameters)
             except sqlite3.Error as error:
                 raise StateError(f"state file {self._where}: {error}") from error
+
+    def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        with self._rows(sql, parameters) as rows:
+            return list(rows)
 
     # Owner
 
@@ -139,19 +147,20 @@ class Checkpoint:
     def registry(self, name: str, now: float) -> Remembered:
         """Return what is remembered of a registry; ``now`` is monotonic."""
         sql = "SELECT service, instances, epoch, consul_index FROM observed WHERE registry = ?"
-        services = tuple(
-            Observed(service, codec.load(text), epoch, int(index))
-            for service, text, epoch, index in self._read(sql, [name])
-        )
+        with self._rows(sql, [name]) as rows:
+            services = tuple(
+                Observed(intern(service), codec.load(text), epoch, int(index)) for service, text, epoch, index in rows
+            )
         sql = "SELECT service, node, id, reason, word, waited, proofs, proved_ago FROM waiting WHERE registry = ?"
         waiting = tuple(_waiting(row, now) for row in self._read(sql, [name]))
-        sql = "SELECT epoch, epoch_age, minutes, counted_ago, configuration FROM registry WHERE name = ?"
-        for epoch, age, minutes, ago, configuration in self._read(sql, [name]):
+        sql = "SELECT epoch, epoch_age, minutes, counted_ago, configuration, consul_index FROM registry WHERE name = ?"
+        for epoch, age, minutes, ago, configuration, index in self._read(sql, [name]):
             standing = Standing(
                 minutes=tuple(Count(*count) for count in json.loads(minutes)),
                 epoch=epoch,
                 epoch_began=None if age is None else now - age,
                 counted=now - ago,
+                index=int(index),
             )
             return Remembered(services, waiting, standing, configuration)
         return Remembered(services, waiting, None, "")
@@ -189,8 +198,8 @@ class Checkpoint:
             began = standing.epoch_began
             row = [registry, standing.epoch, None if began is None else now - began, json.dumps(standing.minutes)]
             execute(
-                "INSERT OR REPLACE INTO registry VALUES (?, ?, ?, ?, ?, ?)",
-                [*row, max(0.0, now - standing.counted), configuration],
+                "INSERT OR REPLACE INTO registry VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [*row, max(0.0, now - standing.counted), configuration, str(standing.index)],
             )
 
     # Clusters
@@ -199,19 +208,18 @@ class Checkpoint:
         """Return what a cluster acknowledged."""
         columns = "kind, namespace, name, digest, uid, generation, resource_version, labels, unneeded"
         found = {}
-        for kind, namespace, name, digest, uid, generation, version, labels, unneeded in self._read(
-            f"SELECT {columns} FROM applied WHERE cluster = ?", [cluster]
-        ):
-            key = ResourceKey(kind, namespace, name)
-            found[key] = Applied(
-                key=key,
-                digest=digest,
-                uid=uid,
-                generation=generation,
-                resource_version=version,
-                labels=tuple(json.loads(labels)),
-                unneeded=unneeded,
-            )
+        with self._rows(f"SELECT {columns} FROM applied WHERE cluster = ?", [cluster]) as rows:
+            for kind, namespace, name, digest, uid, generation, version, labels, unneeded in rows:
+                key = ResourceKey(intern(kind), intern(namespace), name)
+                found[key] = Applied(
+                    key=key,
+                    digest=digest,
+                    uid=uid,
+                    generation=generation,
+                    resource_version=version,
+                    labels=_labels(labels),
+                    unneeded=unneeded,
+                )
         return found
 
     def apply(
@@ -248,6 +256,11 @@ class Checkpoint:
             database.conn.execute(
                 "DELETE FROM history WHERE id <= (SELECT COALESCE(MAX(id), 0) FROM history) - ?", [HISTORY]
             )
+
+
+@lru_cache(shared.LATELY)
+def _labels(text: str) -> tuple[str, ...]:
+    return shared.words(tuple(json.loads(text)))
 
 
 def _waiting(row: Sequence[Any], now: float) -> Waiting:

@@ -1,28 +1,32 @@
 """Instances as JSON for the state file; a field that has its default is left out."""
 
 from dataclasses import MISSING, fields
-from json import dumps, loads
+from json import JSONEncoder, loads
+from operator import attrgetter
 from sys import intern
 from typing import Any
 
+from state import shared
 from state.model import Absence, Instance, InstanceKey
 
+_encode = JSONEncoder(separators=(",", ":")).encode
 _DEFAULTS = {
     field.name: field.default for field in fields(Instance) if field.default is not MISSING and field.name != "key"
 }
+_optional = attrgetter(*_DEFAULTS)
 
 
 def encode(instance: Instance) -> dict[str, Any]:
     """Return an instance as a JSON object."""
+    key = instance.key
     record: dict[str, Any] = {
-        "service": instance.key.service,
-        "node": instance.key.node,
-        "id": instance.key.id,
+        "service": key.service,
+        "node": key.node,
+        "id": key.id,
         "address": instance.address,
         "port": instance.port,
     }
-    for name, default in _DEFAULTS.items():
-        value = getattr(instance, name)
+    for (name, default), value in zip(_DEFAULTS.items(), _optional(instance), strict=True):
         if value != default:
             record[name] = value
     return record
@@ -33,9 +37,12 @@ def decode(record: dict[str, Any]) -> Instance:
     given = {name: record[name] for name in _DEFAULTS if name in record}
     for name in ("tags", "dropped"):
         if name in given:
-            given[name] = tuple(map(intern, given[name]))
+            given[name] = shared.words(tuple(given[name]))
     if "metadata" in given:
-        given["metadata"] = tuple((intern(key), intern(value)) for key, value in given["metadata"])
+        given["metadata"] = shared.pairs(tuple((key, value) for key, value in given["metadata"]))
+    for name in ("locality", "version", "service_port_from", "protocol"):
+        if name in given:
+            given[name] = intern(given[name])
     if "absent_because" in given:
         given["absent_because"] = Absence(given["absent_because"])
     key = InstanceKey(intern(record["service"]), intern(record["node"]), record["id"])
@@ -44,7 +51,7 @@ def decode(record: dict[str, Any]) -> Instance:
 
 def dump(instances: tuple[Instance, ...]) -> str:
     """Return instances as one JSON text."""
-    return dumps([encode(instance) for instance in instances], separators=(",", ":"), ensure_ascii=True)
+    return _encode([encode(instance) for instance in instances])
 
 
 def load(text: str) -> tuple[Instance, ...]:

@@ -53,3 +53,7 @@ class ClusterError(IsthmusError):
         super().__init__(message)
         self.fault = fault
         self.retry_after = retry_after
+
+
+class ReloadingError(IsthmusError):
+    """The agent is being replaced by one with another configuration."""

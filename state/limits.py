@@ -24,7 +24,7 @@ class Limits:
 
     # Writing to a cluster.
     write_timeout: float = 30.0  # until a cluster answers
-    backoff: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # after a failed write; the last one repeats
+    backoff: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # after a failed write, as above
     rejected_probe: float = 600.0  # what a cluster rejected is tried again
     watch: float = 300.0  # a watch is ended, and begun anew, after this long
     relist: float = 1800.0  # between two complete reads of a cluster

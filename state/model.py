@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from json import dumps
+from json import JSONEncoder
 from typing import NamedTuple
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -45,8 +45,9 @@ class Instance:
     ``address`` is canonical IP text and empty when the registration was
     ``rejected`` (the reason, with the value). ``dropped`` names optional values
     that were invalid and are ignored. ``weight`` is the one that applies to the
-    instance as it is (passing or warning). ``registered`` orders registrations
-    inside one registry (Consul: CreateIndex). ``restored`` marks one that was made
+    instance as it is (passing or warning). ``service_port_from`` is where in the
+    registration ``service_port`` stands. ``registered`` orders registrations inside
+    one registry (Consul: CreateIndex). ``restored`` marks one that was made
     of a cluster's objects: nothing but its address and port is known.
     """
 
@@ -93,7 +94,8 @@ class Reading:
 
     ``complete`` marks the end of a pass; ``begun`` counts the passes begun since
     the start, so it is the pass's own number when complete. ``heard`` is the
-    monotonic time, in seconds, at which the registry told.
+    monotonic time, in seconds, at which the registry told. ``index`` is the
+    highest one that a list of the registry had by then.
     """
 
     registry: str
@@ -101,6 +103,7 @@ class Reading:
     heard: float
     begun: int
     complete: bool = False
+    index: int = 0
 
 
 class Reason(StrEnum):
@@ -162,8 +165,8 @@ class Standing:
 
     ``left`` is what is believed and does not wait. ``minutes`` are ten counts of
     what was left, oldest first, empty before the first pass ever. ``epoch_began``
-    is in monotonic seconds, None for an epoch that counts as old. ``counted`` is
-    when the last minute was counted.
+    is in monotonic seconds, None for an epoch that counts as old; ``index`` is the
+    highest one of a list seen in it. ``counted`` is when the last minute was counted.
     """
 
     left: Count = Count(0, 0)
@@ -171,6 +174,7 @@ class Standing:
     epoch: int = 1
     epoch_began: float | None = None
     counted: float = 0.0
+    index: int = 0
 
     @property
     def baseline(self) -> Count:
@@ -218,10 +222,13 @@ class Resource:
         }
 
 
+# Made once: json.dumps makes one at each call that asks for more than its defaults.
+_canonical = JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+
 def digest_of(content: object) -> str:
     """Return the SHA-256, in hex, of a value's canonical JSON."""
-    text = dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(_canonical(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,9 @@ MIGRATIONS = (
         lag REAL                   -- seconds from the registry's word to the cluster's
     ) STRICT;
     """,
+    """
+    ALTER TABLE registry ADD COLUMN consul_index TEXT NOT NULL DEFAULT '0'; -- the highest of its lists' in the epoch
+    """,
 )
 VERSION = len(MIGRATIONS)
 HISTORY = 10_000  # rows that are kept

@@ -13,10 +13,13 @@ VERBS = {
     "run": "Keep every cluster true until stopped.",
     "once": "Read every registry, bring every cluster up to date, and end.",
     "plan": "Show what `once` would do, and change nothing.",
+    "check": "Tell what is wrong with the configuration, registries and clusters, and what mends it.",
     "status": "Show how it is with every registry and cluster.",
     "holds": "Show which removals wait, why, and how that ends.",
     "accept": "Let held removals be carried out.",
     "export": "Print the objects that CLUSTER should hold.",
+    "watch-config": "Print the watches that tell the agent of changes, for Consul's configuration.",
+    "rbac": "Print the least that isthmus must be allowed to do in CLUSTER.",
     "demo": "Play a story on an embedded registry and two directories.",
     "schema": "Print the JSON schema of the configuration file.",
 }
@@ -33,7 +36,7 @@ class Verbs(click.Group):
         """Import the verb that is asked for."""
         if cmd_name not in VERBS:
             return None
-        command = import_module(f"agent.cli.{cmd_name}").command
+        command = import_module(f"agent.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -1,10 +1,9 @@
 """What the first sync shows: a bar on a terminal when it is long, and a line for each cluster that caught up."""
 
 import logging
-from threading import Event
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import sys
+from collections.abc import Callable
+from importlib import import_module
 
 from agent.cli.logs import Lines
 from agent.daemon import Agent
@@ -14,48 +13,50 @@ from agent.words import count
 logger = logging.getLogger(__name__)
 
 LONG = 50  # objects to write; a sync with more of them is worth a bar
-LOOK = 0.25  # seconds between two looks
 
 
 class FirstSync:
-    """Follows the lanes of an agent until each has caught up once."""
+    """Follows the lanes of the agent that serves until each has caught up once."""
 
-    def __init__(self, agent: Agent, lines: Lines) -> None:
-        self._agent = agent
+    def __init__(self, current: Callable[[], Agent], lines: Lines) -> None:
+        self._current = current
         self._lines = lines
-        self._behind = set(agent.lanes)
+        self._behind = set(current().lanes)
+        # Imported where somebody looks: a service would keep all of rich in memory for nothing.
+        self._bar = import_module("agent.cli.bar").Bar() if sys.stderr.isatty() else None
+        if self._bar is not None:
+            self._bar.start()
 
-    def follow(self, stop: Event) -> None:
-        """Return when every cluster is caught up, or when stopped."""
-        console = Console(stderr=True)
-        with Progress(
-            TextColumn("writing"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-            auto_refresh=False,
-        ) as bar:
-            task = bar.add_task("", visible=False)
-            while self._behind and not stop.is_set():
-                reports = self._look()
-                done = sum(report.writes for report in reports.values())
-                ahead = sum(report.planned for report in reports.values())
-                if ahead > LONG and console.is_terminal:
-                    self._lines.crowded = True
-                    bar.update(task, visible=True)
-                bar.update(task, completed=done, total=done + ahead)
-                bar.refresh()
-                stop.wait(LOOK)
+    def look(self) -> bool:
+        """Look once, and show it; tell whether every cluster is caught up."""
+        if not self._behind:
+            return True
+        reports = self._look()
+        if self._bar is not None:
+            done = sum(report.writes for report in reports.values())
+            ahead = sum(report.planned for report in reports.values())
+            if ahead > LONG:
+                self._lines.crowded = True
+                self._bar.appear()
+            self._bar.show(done, done + ahead)
+        if not self._behind:
+            self.stop()
+        return not self._behind
+
+    def stop(self) -> None:
+        """Take the bar away."""
         self._lines.crowded = False
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def _look(self) -> dict[str, LaneReport]:
         """Return how every lane is; one that caught up for the first time gets its line."""
-        read = self._agent.view.passed()
+        agent = self._current()
+        read = agent.view.passed()
+        self._behind &= agent.lanes.keys()  # one that a reload took away is not waited for
         reports = {}
-        for name, lane in self._agent.lanes.items():
+        for name, lane in agent.lanes.items():
             settled = lane.settle(0)
             report = reports[name] = lane.report()
             if name in self._behind and read and settled and report.read and not report.error:

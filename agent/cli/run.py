@@ -1,21 +1,41 @@
-"""``isthmus run``."""
+"""``isthmus run``: what it needs is imported once signals are heeded, as that takes half a second."""
 
-import logging
 import signal
-from threading import Event
+from importlib import import_module
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 import click
 
-from agent.cli.logs import set_up_logging
-from agent.cli.opening import working
 from agent.cli.options import Options, Verb
-from agent.cli.progress import FirstSync
-from agent.config import load
-from agent.daemon import VERSION
-from agent.web.control import ControlServer
 
-logger = logging.getLogger(__name__)
+
+class Signals:
+    """What signals have asked for; a second SIGINT ends at once, which costs repeated work only."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self.reload = False
+        # An Event would not do: what it locks may be locked by the very thread that a signal interrupts.
+        self._come: SimpleQueue[int] = SimpleQueue()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self.reload = True
+        else:
+            self.stop = True
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        self._come.put(number)
+
+    def wait(self, seconds: float) -> None:
+        """Return when a signal has come, or the time is over."""
+        try:
+            self._come.get(timeout=seconds)
+        except Empty:
+            return
 
 
 @click.command(cls=Verb)
@@ -23,34 +43,9 @@ logger = logging.getLogger(__name__)
 def command(options: Options) -> int:
     """Keep every cluster true until stopped.
 
-    Ends with 0 on SIGTERM or SIGINT, after the writes in flight. What happens is logged to standard error.
+    SIGHUP loads the configuration anew. Ends with 0 on SIGTERM or SIGINT, after the writes in flight. What happens is
+    logged to standard error.
     """
-    stop = _stop_on_signals()
-    lines = set_up_logging(options, "info")
-    config = load(options.config)
-    with working(config) as agent:
-        control = ControlServer(agent)
-        control.start()
-        try:
-            agent.start()
-            logger.info("isthmus %s serves as %s, state file %s", VERSION, config.owner, config.state)
-            FirstSync(agent, lines).follow(stop)
-            stop.wait()
-            logger.info("stopping")
-        finally:
-            control.stop()
-    return 0
-
-
-def _stop_on_signals() -> Event:
-    """Return an event that the first signal sets; a second SIGINT ends at once, which costs repeated work only."""
-    stop = Event()
-
-    def note(number: int, _: FrameType | None) -> None:
-        stop.set()
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, note)
-    return stop
+    signals = Signals()
+    code: int = import_module("agent.cli.running").run(options, signals)
+    return code

@@ -52,7 +52,10 @@ def _show(report: Report, silence: str) -> None:
     if report["unsaved"]:
         output.print(f"What is believed cannot be saved, and is kept in memory: {plain(report['unsaved'])}")
     _show_registries(output, report["registries"])
+    _show_found(output, report["registries"])
     _show_clusters(output, report["clusters"])
+    if report.get("receiver"):
+        _show_receiver(output, report["receiver"])
 
 
 def _show_registries(output: Console, registries: Report) -> None:
@@ -92,11 +95,35 @@ def _reading(one: Report) -> str:
     found = f"index {one['index']}, epoch {one['epoch']}{epoch}"
     if one["passes"]:
         found += f", {count(one['passes'], 'pass', 'passes')}, the last one in {span(one['pass_seconds'])}"
-    return f"{found}, {count(one['repairs'], 'repair')} by sweeps"
+    found += f", {count(one['repairs'], 'repair')} by sweeps"
+    parked = one["parked"]
+    if not parked["budget"] or not one["passes"]:
+        return found
+    shrunk = f", fewer than configured: {plain(parked['shrunk'])}" if parked["shrunk"] else ""
+    return f"{found}, {parked['parked']} services parked of {parked['budget']} at most{shrunk}"
 
 
 def _named(row: Report) -> str:
     return f"{row['service']}/{row['node']}/{row['id']}: {row['reason']}"
+
+
+def _show_found(output: Console, registries: Report) -> None:
+    """Print how changes were found, once one was."""
+    rows = [
+        (name, source, str(found["wakeups"]), str(found["changes"]), *_late(found))
+        for name, one in registries.items()
+        for source, found in one["found"].items()
+        if found["wakeups"] or found["changes"]
+    ]
+    if rows:
+        output.print()
+        output.print(table(("REGISTRY", "FOUND BY", "WAKE-UPS", "CHANGES", "LATE ON AVERAGE", "AT MOST"), rows))
+
+
+def _late(found: Report) -> tuple[str, str]:
+    if not found["changes"]:
+        return "-", "-"
+    return span(found["mean_seconds"]), span(found["longest_seconds"])
 
 
 def _show_clusters(output: Console, clusters: Report) -> None:
@@ -104,6 +131,8 @@ def _show_clusters(output: Console, clusters: Report) -> None:
     output.print()
     output.print(table(columns, [_cluster(name, one) for name, one in clusters.items()]))
     for name, one in clusters.items():
+        if written := _written(one):
+            output.print(f"{name}: {written}")
         if any(one.get(key) for key in ("error", "parked", "troubles")):
             output.print(f"{name}: {plain(one['error']) or 'no error'}")
             lines(output, "left alone", [f"{row['object']}: {row['reason']}" for row in one["parked"]])
@@ -116,3 +145,29 @@ def _cluster(name: str, one: Report) -> tuple[str, ...]:
     pending = str(one.get("pending", "-"))
     old = "-" if oldest is None else span(oldest)
     return (name, one["policy"], one["state"], str(one["objects"]), pending, old, *numbers)
+
+
+def _written(one: Report) -> str:
+    """Return what writes came to, "" without any."""
+    taken, failed = one.get("taken", {}), one.get("failed", {})
+    told = [f"{number} {action}d" for action, number in taken.items() if number]
+    told += [f"{number} failed ({fault})" for fault, number in failed.items()]
+    return ", ".join(told)
+
+
+def _show_receiver(output: Console, receiver: Report) -> None:
+    columns = ("CALLED FOR", "TYPE", "RESULT", "CALLS", "LAST HINT")
+    last = receiver["last_call_seconds"]
+    output.print()
+    rows = [
+        (
+            row["registry"] or "-",
+            row["kind"] or "-",
+            row["result"],
+            str(row["calls"]),
+            ago(last[row["registry"]]) if row["registry"] in last else "-",
+        )
+        for row in receiver["calls"]
+    ]
+    output.print(table(columns, rows) if rows else "receiver: nothing has called")
+    lines(output, "not served", receiver["faults"])

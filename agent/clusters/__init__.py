@@ -31,9 +31,10 @@ class Cluster(Protocol):
         read again; raises when the cluster cannot be watched. Calls ``deliver``
         from this thread alone.
 
-        What a write returns and what is delivered can cross. A mirror is right
-        when it takes every delivery, and a write's result only where its entry for
-        the key is still the very one that was there when the write began.
+        What our own writes did need not be among it: they return it. The two can
+        cross. A mirror is right when it takes every delivery, after the results of
+        writes that came by then, and a write's result only where it still shows the
+        state that the write has replaced.
         """
 
     def look(self, key: ResourceKey) -> Held | None:

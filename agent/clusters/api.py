@@ -6,24 +6,21 @@ such a call nor raises for what the server answers. Both happen here, once.
 
 import json
 import logging
-import socket
 from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from threading import Lock, Thread
 from time import monotonic
 from typing import Any
 from urllib.parse import urlencode
-from weakref import WeakSet
 
 from kubernetes.client.exceptions import ApiException
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from agent.clusters.credentials import Connection, connect
 from agent.clusters.faults import Call, from_exception, from_response, unexpected
 from agent.clusters.settings import KubernetesSettings
+from agent.clusters.sockets import Sockets
 from state.errors import ClusterError, Fault
 from state.limits import Limits
 
@@ -55,21 +52,31 @@ class Api:
         *,
         query: Mapping[str, str | int] | None = None,
         body: object = None,
-        gzip: bool = False,
     ) -> dict[str, Any]:
         """Return the JSON object that the server answers with."""
-        headers = {"Accept": JSON} | ({"Accept-Encoding": "gzip"} if gzip else {})
-        response = self._send(call, method, _url(path, query), headers, body, self._limits.write_timeout)
-        content = _read(call, response)
-        if not 200 <= response.status < 300:
-            raise from_response(call, response.status, response.headers, content)
         try:
-            answer = json.loads(content)
+            answer = json.loads(self._content(call, method, _url(path, query), {"Accept": JSON}, body))
         except (ValueError, RecursionError):
             raise unexpected(call, "not JSON") from None
         if not isinstance(answer, dict):
             raise unexpected(call, "no JSON object")
         return answer
+
+    def page(self, call: Call, path: str, *, query: Mapping[str, str | int]) -> str:
+        """Return the text of a large answer, which travels compressed."""
+        headers = {"Accept": JSON, "Accept-Encoding": "gzip"}
+        try:
+            return self._content(call, "GET", _url(path, query), headers).decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            raise unexpected(call, "not JSON") from None
+
+    def _content(self, call: Call, method: str, url: str, headers: dict[str, str], body: object = None) -> bytes:
+        """Return the body of an answer that says yes."""
+        response = self._send(call, method, url, headers, body, self._limits.write_timeout)
+        content = _read(call, response)
+        if not 200 <= response.status < 300:
+            raise from_response(call, response.status, response.headers, content)
+        return content
 
     def stream(
         self, call: Call, path: str, *, query: Mapping[str, str | int], accept: str, silence: float
@@ -194,60 +201,6 @@ class Api:
             future.set_result(connect(self._settings))
         except Exception as error:  # noqa: BLE001 - this thread's net: whoever waits gets it
             future.set_exception(error)
-
-
-class Sockets:
-    """The connections that are open, so that they can be ended while a call waits for its answer."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._open: WeakSet[HTTPConnection] = WeakSet()
-        self._ended = False
-
-    def follow(self, connection: Connection) -> None:
-        """Let the client's pools report what they open."""
-        connection.client.rest_client.pool_manager.pool_classes_by_scheme = _pool_classes(self)
-
-    def add(self, connection: HTTPConnection) -> None:
-        """Remember a connection until it is forgotten by its pool."""
-        with self._lock:
-            self._open.add(connection)
-            if self._ended:
-                _end(connection)
-
-    def end(self) -> None:
-        """End them all, and those that come."""
-        with self._lock:
-            self._ended = True
-            for connection in list(self._open):
-                _end(connection)
-
-
-def _end(connection: HTTPConnection) -> None:
-    # Whoever reads may close it at the same moment.
-    with suppress(OSError, ValueError, AttributeError):
-        if connection.sock is not None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
-
-
-def _pool_classes(sockets: Sockets) -> dict[str, type[HTTPConnectionPool]]:
-    class Plain(HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            sockets.add(self)
-
-    class Secure(HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            sockets.add(self)
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}
 
 
 def _url(path: str, query: Mapping[str, str | int] | None) -> str:

@@ -27,7 +27,7 @@ from state.errors import ClusterError, Fault
 WRITES = frozenset({"create", "update", "delete"})
 LONGEST_WORD = 600  # characters of a server's message; a rejection lists every mistake
 LONGEST_WAIT = 300.0  # seconds; a proxy may name a day
-NOT_SERVED = "networking.istio.io/v1 is not served there: are Istio's definitions installed, 1.22 or newer?"
+NOT_SERVED = "networking.istio.io/v1 is not served there: are Istio's definitions installed, 1.24 or newer?"
 
 _DENIED = re.compile(r"admission webhook .+ denied the request|ValidatingAdmissionPolicy .+ denied")
 

@@ -9,7 +9,7 @@ A watch shows metadata only, so a spec is known by its generation. The event of
 our own write can arrive before the answer to it, and would show a generation
 whose spec nobody has seen; a repair would follow for nothing. So events of an
 object that is being written wait until the answer is here: those up to the
-answer's version then say nothing new.
+answer's version then say nothing new. Nor does the answer: whoever wrote has it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,8 +43,8 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """The writes of an object have ended, well or not."""
+class Overdue:
+    """While an object was written, events told more of it than the write's answer."""
 
     key: ResourceKey
 
@@ -59,11 +59,10 @@ class Known:
         self._deleted: dict[str, ResourceKey] = {}  # by uid: late events of what we deleted are no news
         self._lately: dict[ResourceKey, Record | None] = {}  # what our writes did since the last list began
         self._writing: dict[ResourceKey, int] = {}
-        self._answered: set[ResourceKey] = set()
         self._waiting: dict[ResourceKey, list[Sighting]] = {}
 
     def tell(self, inbox: SimpleQueue[object] | None) -> None:
-        """Put ``Settled`` into a watch's inbox from now on, or no longer."""
+        """Put ``Overdue`` into a watch's inbox from now on, or no longer."""
         with self._lock:
             self._inbox = inbox
 
@@ -72,7 +71,6 @@ class Known:
         with self._lock:
             self._lately.clear()
             self._waiting.clear()
-            self._answered.clear()
 
     def listed(self, kind: str, namespace: str, version: int, records: Iterable[Record]) -> None:
         """Take over a complete list of one kind in one namespace, as it was at a version."""
@@ -120,8 +118,9 @@ class Known:
                 self._writing[key] -= 1
                 if not self._writing[key]:
                     del self._writing[key]
-                if self._inbox is not None:
-                    self._inbox.put(Settled(key))
+                    news = [self._take(sighting) for sighting in self._waiting.pop(key, ())]
+                    if any(news) and self._inbox is not None:
+                        self._inbox.put(Overdue(key))
 
     def wrote(self, record: Record) -> Held:
         """Take over what a write, or a look, has answered, unless something later is known; return what it shows."""
@@ -132,8 +131,6 @@ class Known:
             late = before is not None and record.version < before.version
             if not late and record.held.uid not in self._deleted:
                 self._records[key] = self._lately[key] = record
-                if key in self._writing:
-                    self._answered.add(key)
             return record.held
 
     def deleted(self, held: Held) -> None:
@@ -143,7 +140,6 @@ class Known:
             if before is not None and before.held.uid == held.uid:
                 del self._records[held.key]
                 self._lately[held.key] = None
-                self._answered.add(held.key)
             self._deleted[held.uid] = held.key
 
     def saw(self, sighting: Sighting) -> bool:
@@ -154,19 +150,6 @@ class Known:
                 self._waiting.setdefault(key, []).append(sighting)
                 return False
             return self._take(sighting)
-
-    def settle(self, key: ResourceKey) -> bool:
-        """Take over the events of an object that waited for a write's answer; tell whether there was news.
-
-        The answer itself is news: whoever wrote may hear it later than an event that follows it.
-        """
-        with self._lock:
-            if key in self._writing:
-                return False
-            news = [self._take(sighting) for sighting in self._waiting.pop(key, [])]
-            news.append(key in self._answered)
-            self._answered.discard(key)
-            return any(news)
 
     def _take(self, sighting: Sighting) -> bool:
         held = sighting.record.held

@@ -1,6 +1,6 @@
 """A Kubernetes API server with Istio's definitions, as a place for resources."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from threading import Event
 from time import monotonic
@@ -10,18 +10,19 @@ from urllib.parse import quote
 from agent.clusters import Outcome
 from agent.clusters.api import Api
 from agent.clusters.faults import Call, unexpected
-from agent.clusters.known import Known, Record, Settled, Sighting
+from agent.clusters.known import Known, Overdue, Record, Sighting
+from agent.clusters.listing import read_list
 from agent.clusters.objects import annotations_after, is_managed, labels_after
 from agent.clusters.settings import KubernetesSettings
-from agent.clusters.watch import SELECTOR, Watch, record_of
+from agent.clusters.watch import Watch, record_of
 from agent.plan import Change
 from state.errors import ClusterError, Fault
 from state.limits import Limits
 from state.model import API_VERSION, PRODUCT, SERVICE_ENTRY, WORKLOAD_ENTRY, Held, Resource, ResourceKey
 
 PLURALS = {WORKLOAD_ENTRY: "workloadentries", SERVICE_ENTRY: "serviceentries"}
-PAGE = 5000  # objects; 500 a page cost the server three times as much
 TURN = 0.2  # seconds until a watch notices that it should stop
+REST = 0.02  # seconds that a watch rests after an event that tells nothing new, as those of many own writes do
 WRITE = {"fieldManager": PRODUCT, "fieldValidation": "Strict"}
 
 
@@ -56,7 +57,7 @@ class KubernetesCluster:
         return self._known.all()
 
     def watch(self, stop: Event, deliver: Callable[[ResourceKey, Held | None], None]) -> None:
-        """Deliver every change since the last read, own writes' answers among them, in the order of their versions.
+        """Deliver every change since the last read that is not the work of our own writes.
 
         Returns at once when nothing was read since the last watch.
         """
@@ -100,17 +101,16 @@ class KubernetesCluster:
                 return
             if isinstance(word, Exception):
                 raise word
-            key = self._news(word)
-            if key is not None:
-                record = self._known.get(key)
-                deliver(key, record.held if record else None)
+            if isinstance(word, Overdue):
+                self._deliver(word.key, deliver)
+            elif isinstance(word, Sighting) and self._known.saw(word):
+                self._deliver(word.record.held.key, deliver)
+            elif inbox.empty():
+                stop.wait(REST)
 
-    def _news(self, word: object) -> ResourceKey | None:
-        if isinstance(word, Sighting) and self._known.saw(word):
-            return word.record.held.key
-        if isinstance(word, Settled) and self._known.settle(word.key):
-            return word.key
-        return None
+    def _deliver(self, key: ResourceKey, deliver: Callable[[ResourceKey, Held | None], None]) -> None:
+        record = self._known.get(key)
+        deliver(key, record.held if record else None)
 
     def look(self, key: ResourceKey) -> Held | None:
         """Return one object, also one that is not isthmus', or None if there is none."""
@@ -209,34 +209,11 @@ class KubernetesCluster:
         call = Call(self.name, "list", f"{PLURALS[kind]} in {namespace}")
         for last in (False, False, True):
             try:
-                return self._list_once(call, kind, namespace)
+                return read_list(self._api, call, _path(kind, namespace), kind)
             except ClusterError as error:
                 if last or error.fault is not Fault.EXPIRED:
                     raise
         raise AssertionError
-
-    def _list_once(self, call: Call, kind: str, namespace: str) -> tuple[str, list[Record]]:
-        version = ""
-        records: list[Record] = []
-        for page in self._pages(call, _path(kind, namespace)):
-            try:
-                version = page["metadata"]["resourceVersion"]
-                records.extend(record_of(kind, shown) for shown in page["items"])
-                int(version)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise unexpected(call, f"no list of Kubernetes ({error})") from None
-        return version, records
-
-    def _pages(self, call: Call, path: str) -> Iterator[dict[str, Any]]:
-        # Without resourceVersion a list is consistent: it shows every write that was acknowledged before.
-        query: dict[str, str | int] = {"labelSelector": SELECTOR, "limit": PAGE}
-        while True:
-            page = self._api.request(call, "GET", path, query=query, gzip=True)
-            yield page
-            following = page["metadata"].get("continue")
-            if not following:
-                return
-            query["continue"] = following
 
     def _get(self, key: ResourceKey) -> Record | None:
         call = self._call("get", key)
@@ -270,7 +247,7 @@ class KubernetesCluster:
 
 def _record(call: Call, key: ResourceKey, answer: dict[str, Any], own_labels: tuple[str, ...]) -> Record:
     try:
-        record = record_of(key.kind, answer, own_labels)
+        record = record_of(key.kind, answer, own_labels, key)
     except (TypeError, ValueError) as error:
         raise unexpected(call, f"no object of Kubernetes ({error})") from None
     if record.held.key != key:

@@ -1,7 +1,9 @@
 """What of an object is ours, and what of it is to be left as it is. Pure."""
 
 from collections.abc import Mapping
+from sys import intern
 
+from state import shared
 from state.model import MANAGED_BY, PRODUCT, WORKLOAD_ENTRY, Held, Resource, ResourceKey, digest_of
 
 OUR_PREFIX = "isthmus.mesh/"
@@ -49,10 +51,10 @@ def held_of(key: ResourceKey, shown: Mapping[str, object], own_labels: tuple[str
         uid=_string(key, metadata, "uid"),
         resource_version=_string(key, metadata, "resourceVersion"),
         generation=generation,
-        labels=_strings(key, metadata, "labels"),
-        annotations=_strings(key, metadata, "annotations"),
+        labels=shared.mapping(_strings(key, metadata, "labels")),
+        annotations={intern(name): text for name, text in _strings(key, metadata, "annotations").items()},
         spec_digest=digest_of(shown["spec"]) if "spec" in shown else "",
-        own_labels=own_labels,
+        own_labels=shared.words(own_labels),
         endpoint=endpoint_of(key.kind, shown.get("spec")),
     )
 

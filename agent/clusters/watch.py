@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from queue import SimpleQueue
+from sys import intern
 from threading import Event, Thread
 from time import monotonic
 
@@ -27,6 +28,7 @@ from state.model import MANAGED_BY, PRODUCT, ResourceKey
 SELECTOR = f"{MANAGED_BY}={PRODUCT}"
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SILENCE = 90.0  # seconds, with a bookmark every 60
+NOTHING: dict[str, object] = {}  # one for the many objects that have no such metadata
 BRIEF = 1.0  # a watch that shows nothing and ends within this many seconds is worth nothing
 
 
@@ -120,18 +122,25 @@ class Watch:
         self._version = version
 
 
-def record_of(kind: str, shown: dict[str, object], own_labels: tuple[str, ...] = ()) -> Record:
-    """Return the record of an object, or of its metadata alone; TypeError or ValueError when it is neither."""
+def record_of(
+    kind: str, shown: dict[str, object], own_labels: tuple[str, ...] = (), key: ResourceKey | None = None
+) -> Record:
+    """Return the record of an object, or of its metadata alone; TypeError or ValueError when it is neither.
+
+    If it is the object of a known ``key``, its record has that very key: keys are kept long, and in many places.
+    """
     metadata = shown.get("metadata")
     if not isinstance(metadata, dict):
         raise TypeError(f"metadata are {metadata!r}")
     name, namespace = metadata.get("name"), metadata.get("namespace")
     if not isinstance(name, str) or not isinstance(namespace, str):
         raise TypeError(f"an object has name {name!r} and namespace {namespace!r}")
-    held = held_of(ResourceKey(kind, namespace, name), shown, own_labels)
+    found = ResourceKey(kind, intern(namespace), name)
+    held = held_of(key if key == found else found, shown, own_labels)
     if not held.resource_version.isdecimal():
         raise ValueError(f"resourceVersion of {held.key} is {held.resource_version!r}")
-    return Record(held, {key: metadata[key] for key in ("finalizers", "ownerReferences") if metadata.get(key)})
+    rest = {key: metadata[key] for key in ("finalizers", "ownerReferences") if metadata.get(key)}
+    return Record(held, rest or NOTHING)
 
 
 def _lines(response: BaseHTTPResponse) -> Iterator[bytes]:

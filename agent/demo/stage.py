@@ -258,7 +258,7 @@ def opened(
     """Give a stage whose agent can be asked through its control socket, and leave nothing running at the end."""
     with closing(Checkpoint.open(config.state)) as checkpoint:
         stage = Stage(scene, narrator, config, checkpoint, seconds=seconds, stop=stop)
-        control = ControlServer(stage.agent)
+        control = ControlServer(lambda: stage.agent, config.control)
         stage.can_be_asked = control.start()
         try:
             yield stage

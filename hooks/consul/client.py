@@ -72,9 +72,9 @@ class ConsulClient:
         """Return all checks that have this status."""
         return self._list(f"/v1/health/state/{status}", parse.checks, index, wait)
 
-    def service(self, name: str) -> Snapshot:
-        """Return all instances of a service, healthy or not."""
-        answer = self._read(f"{HEALTH}{name}", partial(parse.snapshot, self._settings, name))
+    def service(self, name: str, patience: float | None = None) -> Snapshot:
+        """Return all instances of a service, healthy or not; ``patience`` takes the place of the read timeout."""
+        answer = self._read(f"{HEALTH}{name}", partial(parse.snapshot, self._settings, name), patience=patience)
         return Snapshot(name, answer.body.instances, answer.index)
 
     def probe(self) -> None:
@@ -99,9 +99,10 @@ class ConsulClient:
         *,
         filtered: bool = False,
         role: str = "",
+        patience: float | None = None,
     ) -> Answer[T]:
         try:
-            reply = self._get(path, blocking)
+            reply = self._get(path, blocking, patience)
             if reply.code != HTTPStatus.OK:
                 raise RegistryError(f"answered {reply.code}: {self._shown(reply.content)}")
             if _says(reply, "X-Consul-Knownleader", "false"):
@@ -116,11 +117,13 @@ class ConsulClient:
             where = quote(path, errors="backslashreplace")
             raise RegistryError(f"{self._settings.name}: {where}{role}: {self._clean(str(error))}") from error
 
-    def _get(self, path: str, blocking: tuple[int, float] | None) -> Reply:
+    def _get(self, path: str, blocking: tuple[int, float] | None, patience: float | None) -> Reply:
         problem = unaskable(path.removeprefix("/"))
         if problem:
             raise RegistryError(problem)
-        params = [("dc", self._settings.datacenter)] if self._settings.datacenter else []
+        # The default mode, in which only the leader answers: without it an agent's discovery_max_stale rules.
+        params = [("leader", "")]
+        params += [("dc", self._settings.datacenter)] if self._settings.datacenter else []
         wait = 0.0
         if blocking is not None:
             index, wait = blocking
@@ -128,7 +131,7 @@ class ConsulClient:
         self._token = self._read_token()
         headers = {"X-Consul-Token": self._token} if self._token else {}
         try:
-            return self._transport.get(path, params, headers, wait)
+            return self._transport.get(path, params, headers, wait, patience)
         except RegistryError as error:
             raise RegistryError(self._line(str(error))) from error
 

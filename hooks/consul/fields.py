@@ -6,6 +6,9 @@ from ipaddress import IPv6Address, ip_address
 from sys import intern
 from typing import TypeGuard
 
+from state import shared
+from state.addresses import is_plain
+
 PROTOCOLS = frozenset(("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "HTTPS", "TLS", "TCP", "MONGO", "REDIS", "MYSQL"))
 LARGEST_PORT = 65535
 LARGEST_WEIGHT = 2**32 - 1  # Istio's weight is a uint32
@@ -42,6 +45,8 @@ def canonical_ip(value: object) -> tuple[str, str]:
         return "", "is empty"
     if not isinstance(value, str):
         return "", "is not text"
+    if is_plain(value):
+        return value, ""
     try:
         ip = ip_address(value)
     except ValueError:
@@ -62,7 +67,7 @@ def canonical_ip(value: object) -> tuple[str, str]:
     ):
         if unfit:
             return "", f"is {kind} address"
-    return intern(str(ip)), ""
+    return str(ip), ""
 
 
 def port_problem(value: object) -> str:
@@ -84,10 +89,10 @@ def tags_of(value: object, dropped: list[str]) -> tuple[str, ...]:
     tags = set()
     for tag in value:
         if is_text(tag):
-            tags.add(intern(tag))
+            tags.add(tag)
         else:
             dropped.append(f"tag {shown(tag)} is not text")
-    return tuple(sorted(tags))
+    return shared.words(tuple(sorted(tags)))
 
 
 def metadata_of(value: object, dropped: list[str]) -> Pairs:
@@ -100,10 +105,10 @@ def metadata_of(value: object, dropped: list[str]) -> Pairs:
     pairs = []
     for key, word in value.items():
         if is_text(key) and is_text(word):
-            pairs.append((intern(key), intern(word)))
+            pairs.append((key, word))
         else:
             dropped.append(f"metadata {shown(key)} {shown(word)} is not text")
-    return tuple(sorted(pairs))
+    return shared.pairs(tuple(sorted(pairs)))
 
 
 def service_port_of(
@@ -116,7 +121,7 @@ def service_port_of(
     key = f"{prefix}port"
     if key in metadata:
         if _is_port(metadata[key]):
-            return int(metadata[key]), f"metadata {key}"
+            return int(metadata[key]), intern(f"metadata {key}")
         dropped.append(f"metadata {key} {shown(metadata[key])} is not a number from 1 to {LARGEST_PORT}")
     numbers = set()
     for tag in tags:
@@ -129,7 +134,7 @@ def service_port_of(
         return 0, ""
     if len(numbers) > 1:
         dropped.append(f"tags name several ports ({', '.join(map(str, sorted(numbers)))}): the smallest counts")
-    return min(numbers), f"tag port={min(numbers)}"
+    return min(numbers), intern(f"tag port={min(numbers)}")
 
 
 def protocol_of(metadata: Mapping[str, str], prefix: str, dropped: list[str]) -> str:
@@ -145,7 +150,7 @@ def version_of(metadata: Mapping[str, str], prefix: str, dropped: list[str]) -> 
     """Return the version in metadata; it becomes a label's value."""
     word = metadata.get(f"{prefix}version", "")
     if not word or _LABEL.fullmatch(word):
-        return word
+        return intern(word)
     dropped.append(f"metadata {prefix}version {shown(word)} is not valid as a label's value")
     return ""
 

@@ -60,7 +60,7 @@ def services(settings: ConsulSettings, body: object) -> frozenset[str]:
         if tags is not None and not isinstance(tags, list):
             raise RegistryError(f"the tags of service {shown(name)} are {shown(tags)}, not a list")
         if name != CONSUL and any(fnmatchcase(name, glob) for glob in settings.services):
-            names.append(name)
+            names.append(intern(name))
     return frozenset(names)
 
 
@@ -69,7 +69,7 @@ def nodes(body: object) -> dict[str, str]:
     found = {}
     for number, entry in enumerate(_list(body, "the answer")):
         node = _object(entry, f"node {number}")
-        name = _name(node.get("Node"), f"the name of node {number}")
+        name = intern(_name(node.get("Node"), f"the name of node {number}"))
         found[name] = digest_of([node.get(field) for field in ("Address", "TaggedAddresses", "Meta")])
     return found
 
@@ -79,7 +79,7 @@ def checks(body: object) -> frozenset[Check]:
     found = set()
     for number, entry in enumerate(_list(body, "the answer")):
         check = _object(entry, f"check {number}")
-        node = _name(check.get("Node"), f"Node of check {number}")
+        node = intern(_name(check.get("Node"), f"Node of check {number}"))
         name = _name(check.get("CheckID"), f"CheckID of check {number}")
         service_id, service, status = (
             _text(check.get(field, ""), f"{field} of check {number}")
@@ -109,11 +109,12 @@ def snapshot(settings: ConsulSettings, service: str, body: object, index: int = 
             raise RegistryError(f"entry {number} ({shown(id_)}) is of service {shown(name)}, not {shown(service)}")
         if name != service or name == CONSUL or _is_proxy(registered.get("Kind")):
             continue
-        key = InstanceKey(name, node_name, id_)
+        key = InstanceKey(intern(name), intern(node_name), id_)
         instance = _instance(settings, key, node, registered, absence=absence, warning=warning)
-        if found.setdefault(key, instance) != instance:
+        if key in found and found[key] != instance:
             note = f"registered differently in one answer, as {shown(id_)} on {shown(node_name)}: the last one counts"
-            found[key] = replace(instance, dropped=(*instance.dropped, note))
+            instance = replace(instance, dropped=(*instance.dropped, note))
+        found[key] = instance
     return Snapshot(service, tuple(found[key] for key in sorted(found)), index)
 
 
@@ -143,7 +144,7 @@ def _instance(
         weight=weight_of(registered.get("Weights"), "Warning" if warning else "Passing", dropped),
         version=version_of(values, prefix, dropped),
         service_port=service_port,
-        service_port_from=f"{origin} of {key.id}" if origin else "",
+        service_port_from=origin,
         protocol=protocol_of(values, prefix, dropped),
         registered=created_of(registered.get("CreateIndex", 0), dropped),
         rejected=rejected,
@@ -230,4 +231,4 @@ def _text(value: object, what: str) -> str:
 def _name(value: object, what: str) -> str:
     if not is_text(value) or not value:
         raise RegistryError(f"{what} is {shown(value)}, not a name")
-    return intern(value)
+    return value

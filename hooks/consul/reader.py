@@ -1,327 +1,226 @@
-"""The one reader of a Consul datacenter: every read that concludes something is made here, one at a time."""
+"""The one reader of a Consul datacenter: every read that concludes something is made by its thread, one at a time."""
 
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from functools import partial
 
-from hooks.consul.client import EVERYTHING, ConsulClient, unaskable
-from hooks.consul.dirty import Dirty, too_many
-from hooks.consul.watcher import Surroundings
+from hooks.consul.dirty import Dirty
+from hooks.consul.found import Source, Tally
+from hooks.consul.looks import Looks
+from hooks.consul.parked import Parked
+from hooks.consul.passes import Passes
+from hooks.consul.prober import Prober
+from hooks.consul.timetable import Timetable
+from hooks.consul.watcher import Surroundings, Watcher
 from hooks.listener import Listener
 from state.errors import RegistryError
-from state.model import Reading, Snapshot
 
 logger = logging.getLogger(__name__)
 
-PASS_REST = 10  # a pass rests ten times its own duration
+HINT_SPACING = 0.1  # seconds between two reads of one list that hints ask for
+IN_A_ROW = 64  # dirty services that are read while something else is due
+PARKING_SPACING = 1.0  # seconds between two changes of what is parked
 
 
 class Reader:
     """Reads what is dirty, and passes over everything when that is due."""
 
-    def __init__(self, around: Surroundings, listener: Listener) -> None:
+    def __init__(self, around: Surroundings, listener: Listener, dirty: Dirty, tally: Tally, parked: Parked) -> None:
         self._around = around
-        self._registry = around.settings.name
-        self._limits = around.limits
         self._listener = listener
-        self._client = ConsulClient(around.settings, around.limits)
-        self._wake = threading.Condition()
-        self._dirty = Dirty(around.limits.retry)
-        self._pass_wanted: float | None = None
+        self._dirty = dirty
+        self._parked = parked
+        self._looks = Looks(around, listener, dirty, tally)
+        self._prober = Prober(around, dirty)
+        self.passes = Passes(around, listener, self._looks, dirty, parked, tally, self._ask_lists)
+        self._times = Timetable(around.limits)
+        self._lists: dict[str, Watcher] = {}
+        self._hinted: dict[str, float] = {}  # lists to be read because of a hint, and when
+        self._asked: dict[str, float] = {}
         self._awaited: list[Future[bool]] = []
-        self._seen: dict[str, int] = {}  # each service's index, in this epoch
-        self._begun = 0
-        self._last_pass = (-float("inf"), 0.0)  # when it ended, how long it took
-        self.passes = 0
-        self.repairs = 0
-        self._thread = threading.Thread(target=self._run, name=f"{self._registry} reader", daemon=True)
+        self._had_footing: frozenset[str] = frozenset()
+        self._parking_due = 0.0
+        self._in_a_row = 0
+        self._thread = threading.Thread(target=self._run, name=f"{around.settings.name} reader", daemon=True)
 
     # Life
 
-    def start(self) -> None:
-        """Start reading; a pass comes first."""
+    def start(self, lists: Sequence[Watcher]) -> None:
+        """Start reading; a pass comes first. ``lists`` are those that hints may have read anew."""
+        self._lists = {watcher.name: watcher for watcher in lists}
+        self._looks.hasty = True
         self.want_pass()
+        self._prober.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """End the read that is under way, and the thread."""
-        with self._wake:
-            self._wake.notify_all()
-        self._client.close()
+        """End the reads that are under way, and the threads."""
+        with self._dirty.wake:
+            self._dirty.wake.notify_all()
+        self._looks.client.close()
+        self._prober.stop()
         if self._thread.is_alive():
-            self._thread.join(self._limits.stop)
-
-    def mark(self, services: Collection[str]) -> None:
-        """Mark services dirty: each is read anew."""
-        with self._wake:
-            self._dirty.mark(services, time.monotonic())
-            self._wake.notify_all()
+            self._thread.join(self._around.limits.stop)
 
     def want_pass(self) -> None:
         """Ask for a pass as soon as the last one has rested."""
-        with self._wake:
-            if self._pass_wanted is None:
-                self._pass_wanted = time.monotonic()
-            self._wake.notify_all()
+        with self._dirty.wake:
+            self._times.want_pass(time.monotonic())
+            self._dirty.wake.notify_all()
 
-    def forget_indexes(self) -> None:
-        """Forget what belonged to an epoch that has ended."""
-        self._seen = {}
+    def want_reread(self) -> None:
+        """Ask for all services to be compared with what was read of them, as soon as the last time has rested."""
+        with self._dirty.wake:
+            self._times.want_reread(time.monotonic())
+            self._dirty.wake.notify_all()
+
+    def ask_lists(self, names: Collection[str]) -> None:
+        """Ask for lists to be read now, beside their watchers; what is asked for already is asked once."""
+        now = time.monotonic()
+        with self._dirty.wake:
+            for name in names:
+                self._hinted.setdefault(name, max(now, self._asked.get(name, 0.0)))
+            self._dirty.wake.notify_all()
 
     def pass_now(self) -> None:
         """Make one pass at once and wait for it; RegistryError when it was not complete."""
         if self._thread.is_alive():
             done: Future[bool] = Future()
-            with self._wake:
-                self._awaited.append(done)
-                self._wake.notify_all()
+            with self._dirty.wake:
+                if self._around.stopping.is_set():
+                    done.set_result(False)
+                else:
+                    self._awaited.append(done)
+                self._dirty.wake.notify_all()
             complete = done.result()
         else:
-            complete = self._pass(time.monotonic())
+            complete = self._pass()
         if not complete:
             why = self._around.trouble.error or "it was interrupted"
-            raise RegistryError(f"{self._registry}: no complete pass: {why}")
+            raise RegistryError(f"{self._around.settings.name}: no complete pass: {why}")
 
     def pass_until_judged(self) -> None:
         """Make one pass, and another if removals wait for no more than a pass begun later."""
         self.pass_now()
-        due = self._listener.next_pass(self._last_pass[0])
-        if due is not None and due <= self._last_pass[0]:
-            self._around.stopping.wait(max(0.0, self._rest_until() - time.monotonic()))
+        end = self._times.last_pass
+        due = self._listener.next_pass(end)
+        if due is not None and due <= end:
+            self._around.stopping.wait(max(0.0, self._times.rested() - time.monotonic()))
             self.pass_now()
 
     @property
     def pass_seconds(self) -> float:
         """Return how long the last pass took."""
-        return self._last_pass[1]
+        return self._times.pass_seconds
 
-    @property
-    def unreadable(self) -> dict[str, str]:
-        """Return the services that cannot be read now, and why."""
-        return self._dirty.troubles()
+    def stuck(self, now: float) -> str:
+        """Return what has been at one step for too long, or nothing."""
+        return self._looks.pulse.stuck(now) or self._prober.pulse.stuck(now)
 
     # The thread
 
     def _run(self) -> None:
-        stopping = self._around.stopping
-        while not stopping.is_set():
-            service, heard = self._next()
-            if stopping.is_set():
-                break
+        while not self._around.stopping.is_set():
             try:
-                if service is None:
-                    self._pass(heard)
-                else:
-                    self._look(service, heard)
+                if step := self._next():
+                    self._looks.pulse.step()
+                    step()
             except Exception:  # the reader's one net: what it was about to hand over is read again
-                logger.exception("registry %s: reading failed", self._registry)
-                self.mark([service] if service else [])
+                logger.exception("registry %s: reading failed", self._around.settings.name)
                 self.want_pass()
-                stopping.wait(self._limits.retry[-1])
-        for done in self._awaited:
-            done.set_result(False)
+                self._around.stopping.wait(self._around.limits.retry[-1])
+            self._looks.pulse.rest()
+        with self._dirty.wake:
+            for done in self._awaited:
+                done.set_result(False)
 
-    def _next(self) -> tuple[str | None, float]:
-        """Wait for the next thing to read: a dirty service, or None for a pass."""
-        with self._wake:
-            while not self._around.stopping.is_set():
-                now = time.monotonic()
-                taken = self._dirty.take(now, failed=False)
-                if taken:
-                    return taken
-                due = self._pass_due()
-                if due <= now or self._awaited:
-                    return None, now if self._pass_wanted is None else self._pass_wanted
-                taken = self._dirty.take(now, failed=True)  # after a pass, which those that fail must not keep away
-                if taken:
-                    return taken
+    def _next(self) -> Callable[[], object] | None:
+        """Wait for the next thing to do; None at the end."""
+        while not self._around.stopping.is_set():
+            # What changes all the time must not keep everything else away.
+            first = self._in_a_row < IN_A_ROW
+            taken = self._dirty.take() if first else None
+            # Asked before the lock is taken: whoever believes may be asking for a report, which needs it.
+            asked = None if taken else self._listener.next_pass(self._times.last_pass)
+            with self._dirty.wake:
+                if self._around.stopping.is_set():
+                    return None
+                if taken := taken or (self._dirty.take() if first else None):
+                    self._in_a_row += 1
+                    return partial(self._looks.look, *taken)
+                now, self._in_a_row = time.monotonic(), 0
+                due = {
+                    self._ask_lists: min(self._hinted.values(), default=float("inf")),
+                    self._pass: now if self._awaited else self._times.pass_due(asked),
+                    self._reread: self._times.reread_due(),
+                    self._park: self._parking_due if self._looks.recent.budget else float("inf"),
+                }
+                for step, when in due.items():
+                    if when <= now:
+                        return step
+                if not first:
+                    continue
+                # After a pass: what answers, and still cannot be believed, must not keep it away.
+                if taken := self._dirty.take(answered=True):
+                    return partial(self._looks.look, *taken)
                 # A removal can begin to wait without a reading: a cluster that is met holds what nobody lists.
-                self._wake.wait(max(0.0, min(due, self._dirty.next(), now + self._limits.release_spacing) - now))
-        return None, 0.0
+                self._dirty.wake.wait(max(0.0, min(*due.values(), now + self._around.limits.release_spacing) - now))
+        return None
 
-    def _rest_until(self) -> float:
-        end, duration = self._last_pass
-        return end + max(self._limits.pass_spacing, PASS_REST * duration)
-
-    def _pass_due(self) -> float:
-        end = self._last_pass[0]
-        due = [end + self._limits.sweep, self._pass_wanted, self._listener.next_pass(end)]
-        return max(self._rest_until(), min(at for at in due if at is not None))
-
-    # Looks
-
-    def _look(self, service: str, heard: float) -> list[Snapshot]:
-        """Read one service, and hand over what was read.
-
-        If it was emptied, everything that the list of services lacks joins it.
-        """
-        if not self._askable([service]):
-            return []
-        generation = self._around.epochs.generation
-        joined: list[Snapshot] = []
-        try:
-            snapshot = self._service(service)
-            if self._listener.doubts(snapshot):
-                if not snapshot.instances:
-                    joined = self._gone_besides(snapshot, heard)
-                self._confirm()
-        except RegistryError as error:
-            self._could_not(service, heard, error)
-            self.mark([one.service for one in joined])
-            return []
-        self._deliver([snapshot, *joined], heard, generation)
-        return [snapshot, *joined]
-
-    def _askable(self, services: Collection[str]) -> list[str]:
-        """Return, sorted, the services that can be asked for; the others are reported and spoil nothing."""
-        problems = {service: unaskable(service) for service in services}
-        with self._wake:
-            for service, problem in problems.items():
-                if problem:
-                    self._dirty.reject(service, problem)
-        return sorted(service for service, problem in problems.items() if not problem)
-
-    def _gone_besides(self, emptied: Snapshot, heard: float) -> list[Snapshot]:
-        """Return every other service that the list lacks; where ACLs may filter lists, only its own read counts."""
-        gone = sorted(set(self._listener.services()) - self._client.services().body - {emptied.service})
-        if self._around.settings.services == EVERYTHING:
-            return [Snapshot(name, (), emptied.index) for name in gone]
-        self._client.probe()  # before many reads that it would make void
-        found = []
-        for name in gone:
-            with self._wake:
-                self._dirty.drop(name)
-            try:
-                found.append(self._service(name))
-            except RegistryError as error:
-                self._could_not(name, heard, error)
-        return found
-
-    def _service(self, service: str) -> Snapshot:
-        """Read one service; an index that went back is read again before anything is concluded."""
-        snapshot = self._client.service(service)
-        if snapshot.index < self._seen.get(service, 0):
-            self._confirm_epoch()
-            snapshot = self._client.service(service)
-        self._seen[service] = snapshot.index
-        with self._wake:
-            self._dirty.read(service)
-        self._around.trouble.last_read = time.monotonic()
-        return snapshot
-
-    def _could_not(self, service: str, heard: float, error: RegistryError) -> None:
-        """Leave a service dirty, with all its instances."""
-        with self._wake:
-            self._dirty.failed(service, heard, time.monotonic(), str(error))
-
-    def _confirm(self) -> None:
-        """Before a removal is believed: the probe is readable, and the epoch is still the same."""
-        self._client.probe()
-        self._confirm_epoch()
-
-    def _confirm_epoch(self) -> None:
-        epochs = self._around.epochs
-        generation, known = epochs.generation, epochs.known("critical")
-        epochs.compare("critical", self._client.state("critical").index, known, generation)
-
-    def _deliver(
-        self, snapshots: list[Snapshot], heard: float, generation: int, complete: bool = False
-    ) -> Collection[str] | None:
-        """Hand over a reading; return what changed, or None if its epoch ended meanwhile: it is read again."""
-        if generation != self._around.epochs.generation:
-            self.mark([snapshot.service for snapshot in snapshots])
-            return None
-        reading = Reading(
-            registry=self._registry, snapshots=tuple(snapshots), heard=heard, begun=self._begun, complete=complete
-        )
-        return self._listener.hear(reading)
-
-    # Passes
-
-    def _pass(self, heard: float) -> bool:
-        """Read every service in scope; the removals are judged together at the end."""
-        begin, complete = time.monotonic(), False
-        with self._wake:
+    def _pass(self) -> bool:
+        begun, complete = time.monotonic(), False
+        needed = self._listener.next_pass(self._times.last_pass) is not None
+        with self._dirty.wake:
             # A pass that somebody awaits, or that a removal waits for, is no sweep: what it finds was known.
-            asked = self._awaited or self._listener.next_pass(self._last_pass[0]) is not None
-            sweep = self._pass_wanted is None and not asked
-            self._pass_wanted = None
-            self._begun += 1
+            asked = bool(self._awaited) or needed
+            heard = self._times.begin_pass()
             awaited, self._awaited = self._awaited, []
         try:
-            complete = self._read_all(heard, self._around.epochs.highest if sweep else -1)
-        except RegistryError as error:
-            self._around.trouble.failed("pass", error)
+            complete = self.passes.make(
+                begun if heard is None else heard,
+                sweep=heard is None and not asked,
+                prober=self._prober.is_alive(),
+            )
         finally:
-            end = time.monotonic()
-            self._last_pass = (end, end - begin)
+            self._times.end_pass(begun, time.monotonic(), complete=complete)
             for done in awaited:
                 done.set_result(complete)
-        if complete:
-            self.passes += 1
-            self._around.trouble.succeeded("pass")
-        else:
+        if not complete:
             self.want_pass()
         return complete
 
-    def _read_all(self, heard: float, known: int) -> bool:
-        """Read all services; a sweep should find nothing new up to the index ``known``."""
-        generation = self._around.epochs.generation
-        names = self._askable(self._client.services().body | set(self._listener.services()))
-        doubtful: dict[str, Snapshot] = {}
-        failures: list[RegistryError] = []
+    def _reread(self) -> None:
+        with self._dirty.wake:
+            heard = self._times.begin_reread()
+        seconds = self.passes.reread(heard, self._lists["services"].body or ())
+        self._times.end_reread(time.monotonic(), seconds)
+
+    def _ask_lists(self) -> None:
+        """Read the lists that hints have named, and hear what their watchers have not told yet."""
+        now = time.monotonic()
+        with self._dirty.wake:
+            names = [name for name, when in self._hinted.items() if when <= now]
+            for name in names:
+                del self._hinted[name]
         for name in names:
-            self._look_at_dirty(doubtful)
-            if self._around.stopping.is_set() or generation != self._around.epochs.generation:
-                return False
+            watcher = self._lists[name]
             try:
-                snapshot = self._service(name)
-            except RegistryError as error:
-                self._could_not(name, heard, error)
-                failures.append(error)
-                if too_many(len(failures), len(names)):
-                    self._client.probe()  # unless nothing can be read, what comes and changes elsewhere still counts
-                continue
-            if self._listener.doubts(snapshot):
-                doubtful[name] = snapshot
-            else:
-                self._count_repairs([snapshot], self._deliver([snapshot], heard, generation), known)
-        self._read_doubtful_again(doubtful, heard)
-        self._confirm()
-        if too_many(len(failures), len(names)):
-            raise failures[-1]
-        snapshots = list(doubtful.values())
-        changed = self._deliver(snapshots, heard, generation, complete=True)
-        self._count_repairs(snapshots, changed, known)
-        return changed is not None
+                watcher.look_beside(self._looks.client)
+            except RegistryError as error:  # the watcher, which asks the same, will tell how that ends
+                logger.debug("registry %s: a hint led to nothing", error)
+            self._asked[name] = time.monotonic() + max(watcher.spacing, HINT_SPACING)
 
-    def _read_doubtful_again(self, doubtful: dict[str, Snapshot], heard: float) -> None:
-        """Read once more what seems gone: a pass can take so long that it is back."""
-        self._look_at_dirty(doubtful)
-        for name in tuple(doubtful):
-            try:
-                doubtful[name] = self._service(name)
-            except RegistryError as error:
-                self._could_not(name, heard, error)
-                del doubtful[name]
-
-    def _look_at_dirty(self, doubtful: dict[str, Snapshot]) -> None:
-        """Let changes that are heard during a pass go first; they supersede what the pass read."""
-        while True:
-            with self._wake:
-                taken = self._dirty.take(time.monotonic(), failed=False)
-            if not taken:
-                return
-            doubtful.pop(taken[0], None)
-            for snapshot in self._look(*taken):
-                doubtful.pop(snapshot.service, None)
-                if self._listener.doubts(snapshot):
-                    doubtful[snapshot.service] = snapshot
-
-    def _count_repairs(self, snapshots: list[Snapshot], changed: Collection[str] | None, known: int) -> None:
-        """Count what only a sweep found: the watchers were told of everything up to ``known``."""
-        self.repairs += sum(
-            1 for snapshot in snapshots if snapshot.service in (changed or ()) and snapshot.index <= known
-        )
+    def _park(self) -> None:
+        """Park what changed most recently; look at what is parked no more, as its query may have been about to tell."""
+        footing = self._parked.parked()
+        self._dirty.mark(self._had_footing - footing.keys(), Source.REREAD)
+        self._had_footing = frozenset(footing)
+        unknown = {name for name, index in footing.items() if not self._around.epochs.is_known(name, index)}
+        if unknown - self._dirty.failing():
+            self.want_reread()  # a read can be answered by a server that is behind the one that wakes us
+        if self._looks.recent.is_stale():
+            self._parked.want(self._looks.recent.wanted())
+        self._parking_due = time.monotonic() + PARKING_SPACING

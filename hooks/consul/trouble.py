@@ -36,6 +36,11 @@ class Trouble:
                 self.since = None
                 logger.info("registry %s: readable again", self._registry)
 
+    def of(self, what: str) -> str:
+        """Return the failure of one watcher or of the pass, or nothing."""
+        with self._lock:
+            return self._errors.get(what, "")
+
     @property
     def error(self) -> str:
         """Return one failure that lasts, or nothing."""

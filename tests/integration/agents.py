@@ -124,9 +124,10 @@ class RunningAgent:
         return report
 
     def passes(self) -> int:
-        """Count the passes over the registry since the agent was started; -1 while it does not answer."""
+        """Count the passes and re-reads of the registry since the agent was started; -1 while it does not answer."""
         try:
-            return int(self.status()["registries"]["consul-dc1"]["passes"])
+            registry = self.status()["registries"]["consul-dc1"]
+            return int(registry["passes"]) + int(registry["rereads"])
         except (OSError, HTTPException):
             return -1
 

@@ -50,6 +50,19 @@ def take(consul: ConsulApi, numbers: Iterable[int], node: str = "") -> None:
         consul.deregister(f"i-{number}", node=node or node_of(number))
 
 
+def take_together(consul: ConsulApi, numbers: Iterable[int], *, services: int = 20) -> None:
+    """Deregister instances in one step, so that no reading shows a part of it."""
+    gone = [
+        {
+            "Verb": "delete",
+            "Node": node_of(number),
+            "Service": {"ID": f"i-{number}", "Service": f"svc-{number % services}"},
+        }
+        for number in numbers
+    ]
+    consul.request("PUT", "/v1/txn", [{"Service": one} for one in gone])
+
+
 def flip_together(consul: ConsulApi, numbers: Iterable[int], status: str, *, services: int = 20) -> None:
     """Set the checks of instances in one step, so that no reading shows a part of it."""
     checks = [

@@ -1,13 +1,15 @@
 """What the guard knows after a restart of the agent, with or without its state, and of two datacenters at once."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.integration.estate import Endpoint, endpoint, endpoints, fill, host, node_of, take
+from tests.integration.estate import Endpoint, endpoint, endpoints, fill, host, node_of, take, take_together
 from tests.integration.guard_site import DC1, PATIENCE, REVIEW, Site
 from tests.testbed.consul import Consul, MakeConsul
 from tests.testbed.processes import wait_until
@@ -169,7 +171,7 @@ def test_a_grace_goes_on_after_a_restart(consul: Consul, tmp_path: Path) -> None
     with Site(tmp_path, consul.url, empty_grace=4) as site:
         site.wait_for_first(endpoints(ALL))
         began = time.monotonic()
-        take(consul, [4, 24, 44])
+        take_together(consul, [4, 24, 44])
         site.wait_for_waiting("the host would have none", grace=3)
         wait_until(lambda: all(row["waited_seconds"] >= 1 for row in site.rows()), "it waits", PATIENCE)
         site.end()
@@ -186,7 +188,7 @@ def test_a_grace_whose_state_is_lost_is_held_and_ends(consul: Consul, tmp_path: 
     fill(consul, ALL)
     with Site(tmp_path, consul.url, empty_grace=2, epoch=1) as site:
         site.wait_for_first(endpoints(ALL))
-        take(consul, [4, 24, 44])
+        take_together(consul, [4, 24, 44])
         site.wait_for_waiting("the host would have none", grace=3)
         site.end()
         site.lose_state()
@@ -203,7 +205,7 @@ def test_a_grace_that_ends_while_no_agent_runs_is_no_reason_to_remove_what_has_c
     fill(consul, ALL)
     with Site(tmp_path, consul.url, empty_grace=1) as site:
         site.wait_for_first(endpoints(ALL))
-        take(consul, [4, 24, 44])
+        take_together(consul, [4, 24, 44])
         site.wait_for_waiting("the host would have none", grace=3)
         consul.pause()
         site.end()
@@ -215,6 +217,40 @@ def test_a_grace_that_ends_while_no_agent_runs_is_no_reason_to_remove_what_has_c
         site.wait_for(endpoints(ALL), "all is there")
         site.passes(2)
         assert not site.rows()
+
+
+def test_a_registry_that_began_anew_while_no_agent_ran_is_known_by_its_lists(
+    make_consul: MakeConsul, tmp_path: Path
+) -> None:
+    """No service's index tells it: the new ones are higher by then, those of the lists are not yet."""
+    consul = make_consul(dev=False)
+    fill(consul, ALL)
+    services = consul.index("/v1/catalog/services")
+    add_nodes(consul, 200)
+    with Site(tmp_path / "site", consul.url, baseline=1, sweep=0.2) as site:
+        site.wait_for_first(endpoints(ALL))
+        wait_until(lambda: stored_index(site) >= consul.index("/v1/catalog/nodes"), "it is remembered", PATIENCE)
+        site.end()
+        consul.wipe()
+        add_nodes(consul, services)
+        fill(consul, ALL[2:])
+        site.begin()
+        wait_until(lambda: site.waiting().get("hold") == 2, "what the new life lacks is held", PATIENCE)
+        assert site.registry()["epoch"] == 2
+        assert site.witness.departed == frozenset()
+
+
+def add_nodes(consul: Consul, number: int) -> None:
+    """Add nodes without services, each of which moves the index of the list of nodes."""
+    with httpx.Client(base_url=consul.url, trust_env=False) as client:
+        for one in range(number):
+            body = {"Node": f"empty-{one}", "Address": "10.9.9.9"}
+            assert client.put("/v1/catalog/register", json=body).is_success
+
+
+def stored_index(site: Site) -> int:
+    with closing(sqlite3.connect(site.config.state)) as database:
+        return max((int(index) for (index,) in database.execute("SELECT consul_index FROM registry")), default=0)
 
 
 def test_two_datacenters_are_two_registries_that_share_hosts(make_consul: MakeConsul, tmp_path: Path) -> None:

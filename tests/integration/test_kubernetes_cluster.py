@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.clusters import kubernetes
+from agent.clusters import listing
 from agent.clusters.kubernetes import KubernetesCluster
 from agent.clusters.settings import KubernetesSettings
 from agent.plan import plan
@@ -213,7 +213,7 @@ def test_a_long_list_comes_in_pages_and_whole(
 ) -> None:
     desired = resources(namespace, *(f"10.1.2.{number}" for number in range(1, 8)))
     cluster.write(plan(desired, (), "dc1"))
-    monkeypatch.setattr(kubernetes, "PAGE", 2)
+    monkeypatch.setattr(listing, "PAGE", 2)
     assert set(cluster.read(frozenset())) == {resource.key for resource in desired}
 
 
@@ -337,6 +337,15 @@ class Mirror:
                 self.now[key] = held
             self.changed.notify_all()
 
+    def wrote(self, key: ResourceKey, before: Held | None, after: Held | None) -> None:
+        with self.changed:
+            if self.now.get(key) != before:
+                return
+            if after is None:
+                self.now.pop(key, None)
+            else:
+                self.now[key] = after
+
     def wait(self, true: Callable[[], bool]) -> None:
         with self.changed:
             assert self.changed.wait_for(true, 20), self.all
@@ -386,30 +395,38 @@ def test_a_watch_shows_what_others_do(cluster: KubernetesCluster, api_server: Ap
         assert mirror.now[other.key].owner == "dc2"
 
 
-def test_the_echo_of_an_own_write_never_shows_an_unknown_spec(cluster: KubernetesCluster, namespace: str) -> None:
+def test_the_echo_of_an_own_write_is_no_news(cluster: KubernetesCluster, api_server: ApiServer, namespace: str) -> None:
     desired = resources(namespace, *(f"10.2.{number}.1" for number in range(80)))
     last: dict[ResourceKey, Held] = {}
 
-    def write(part: list[Resource]) -> None:
+    def write(part: list[Resource], mirror: Mirror) -> None:
         for resource in part:
+            key = resource.key
             held = cluster.create(resource)
+            mirror.wrote(key, None, held)
             for weight in (2, 3):
-                held = cluster.update(replace(resource, spec={**resource.spec, "weight": weight}), held)
-            if resource.key.name.endswith("0"):
+                before, held = held, cluster.update(replace(resource, spec={**resource.spec, "weight": weight}), held)
+                mirror.wrote(key, before, held)
+            if key.name.endswith("0"):
                 cluster.delete(held)
+                mirror.wrote(key, held, None)
             else:
-                last[resource.key] = held
+                last[key] = held
 
     entries = [resource for resource in desired if resource.key.kind == WORKLOAD_ENTRY]
     with watching(cluster) as mirror:
-        threads = [Thread(target=write, args=(entries[number::8],)) for number in range(8)]
+        threads = [Thread(target=write, args=(entries[number::8], mirror)) for number in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        mirror.wait(lambda: mirror.now == last)
-        assert all(held.spec_digest for _, held in mirror.all if held is not None)
-    assert cluster.read(frozenset()) == last
+        other = entry(namespace, "10.1.2.5", owner="dc2")
+        api_server.create(other.manifest())  # told after all that
+        mirror.wait(lambda: other.key in mirror.now)
+        assert [key for key, _ in mirror.all] == [other.key]
+        assert mirror.now.keys() - last.keys() == {other.key}
+        assert last.items() <= mirror.now.items()
+    assert cluster.read(frozenset()).keys() == mirror.now.keys()
 
 
 def test_watches_of_a_server_that_restarts_stops_and_freezes(make_api_server: MakeApiServer) -> None:

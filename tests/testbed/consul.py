@@ -39,6 +39,8 @@ class Consul(ConsulApi):
         folder.mkdir(parents=True, exist_ok=True)
         self.binary = binary
         self.folder = folder
+        self.drop_in = folder / "conf.d"  # what others put there, the server reads at its start and at a reload
+        self.drop_in.mkdir(exist_ok=True)
         self.dev = dev
         self.datacenter = datacenter
         self.port = free_port()
@@ -92,7 +94,7 @@ class Consul(ConsulApi):
     def _command(self) -> list[str]:
         data = ["-server", "-bootstrap-expect=1", f"-data-dir={self.folder / 'data'}"]
         files = [f"-config-file={self.folder / name}" for name in ("base.json", "extra.json")]
-        return [str(self.binary), "agent", *(["-dev"] if self.dev else data), *files]
+        return [str(self.binary), "agent", *(["-dev"] if self.dev else data), *files, f"-config-dir={self.drop_in}"]
 
     def _write(self, name: str, config: Config) -> None:
         (self.folder / name).write_text(json.dumps(config, indent=2) + "\n")
@@ -144,9 +146,10 @@ class Consul(ConsulApi):
         shutil.rmtree(self.folder / "data", ignore_errors=True)
         self.start()
 
-    def reload(self, config: Config) -> None:
-        """Replace the extra configuration and have the running server read it, as `consul reload` does."""
-        self._write("extra.json", config)
+    def reload(self, config: Config | None = None) -> None:
+        """Have the running server read its configuration, the extra one replaced if given, as `consul reload` does."""
+        if config is not None:
+            self._write("extra.json", config)
         self.request("PUT", "/v1/agent/reload")
 
     def close(self) -> None:

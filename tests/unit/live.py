@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.clusters.open import open_cluster
-from agent.daemon import Agent, remembering
+from agent.daemon import Agent, Tell, remembering
 from agent.demo.registry import EmbeddedRegistry
 from agent.holds import accepts, removals
 from agent.report import status
@@ -17,13 +17,14 @@ from tests.testbed.processes import wait_until
 
 
 @contextmanager
-def agent_on(folder: Path, registry: EmbeddedRegistry, **changes: Any) -> Iterator[Agent]:
+def agent_on(folder: Path, registry: EmbeddedRegistry, tell: Tell = lambda _: None, **changes: Any) -> Iterator[Agent]:
     """Give an agent that has not been started; it is stopped at the end."""
     folder.mkdir(exist_ok=True)
     config = configured(folder, registry.url, **changes)
     with closing(Checkpoint.open(config.state)) as checkpoint:
+        clusters = config.clusters
         agent = Agent(
-            config, remembering(config, checkpoint), lambda name: open_cluster(config.clusters[name], config.limits)
+            config, remembering(config, checkpoint), lambda name: open_cluster(clusters[name], config.limits), tell
         )
         try:
             yield agent
@@ -54,4 +55,5 @@ def wipe(agent: Agent, registry: EmbeddedRegistry) -> list[dict[str, Any]]:
         return len([row for row in removals(agent) if accepts(row)]) >= believed - 1  # one is rejected and simply goes
 
     wait_until(all_is_held, "what the registry lost is held")
+    wait_until(lambda: not agent.loops[REGISTRY].report().error, "every query that was cut is asked again")
     return removals(agent)

@@ -40,7 +40,7 @@ def agent(registry: EmbeddedRegistry, tmp_path: Path) -> Iterator[Agent]:
 
 @pytest.fixture
 def client(agent: Agent) -> Client:
-    return create_app(agent).test_client()
+    return create_app(lambda: agent).test_client()
 
 
 def rows(client: Client) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def test_withheld_deletions_of_a_cluster_can_be_accepted(registry: EmbeddedRegis
     with agent_on(tmp_path, registry, domain="other.internal") as agent:
         agent.start()
         wait_until(lambda: len(holds(agent)) == 2, "deletions are withheld")
-        client = create_app(agent).test_client()
+        client = create_app(lambda: agent).test_client()
         (row,) = (row for row in rows(client) if row["name"] == "east")
         assert len(row["objects"]) == 12
         hold = deletions_name("east")
@@ -138,20 +138,22 @@ def test_any_other_request_is_refused_in_json(client: Client, path: str, code: i
 
 def test_the_socket_is_for_owner_and_group_and_goes_with_the_server(agent: Agent) -> None:
     path = agent.config.control
-    server = ControlServer(agent)
-    before = threading.active_count()
+    server = ControlServer(lambda: agent, agent.config.control)
+    before = set(threading.enumerate())
     assert server.start()
+    ours = {thread for thread in threading.enumerate() if thread.name.startswith(("control", "waitress"))} - before
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     assert ask_ours(agent.config, "/v1/status")["owner"] == "dc1"
     server.stop()
     assert not path.exists()
-    wait_until(lambda: threading.active_count() <= before, "all threads of the server end")
+    assert ours
+    wait_until(lambda: not ours & set(threading.enumerate()), "all threads of the server end")
     with pytest.raises(NoAgentError, match="No such file"):
         ask(agent.config, "/v1/status")
 
 
 def test_a_server_ends_while_a_client_is_connected(agent: Agent) -> None:
-    server = ControlServer(agent)
+    server = ControlServer(lambda: agent, agent.config.control)
     server.start()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(10)
@@ -164,7 +166,7 @@ def test_a_server_ends_while_a_client_is_connected(agent: Agent) -> None:
 
 def test_a_folder_for_the_socket_is_made(registry: EmbeddedRegistry, tmp_path: Path) -> None:
     with agent_on(tmp_path, registry, control="run/isthmus/c.sock") as agent:
-        server = ControlServer(agent)
+        server = ControlServer(lambda: agent, agent.config.control)
         assert server.start()
         server.stop()
     assert (tmp_path / "run/isthmus").is_dir()
@@ -173,7 +175,7 @@ def test_a_folder_for_the_socket_is_made(registry: EmbeddedRegistry, tmp_path: P
 def test_a_socket_that_nobody_answers_at_is_replaced(agent: Agent) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left_over:
         left_over.bind(str(agent.config.control))
-    server = ControlServer(agent)
+    server = ControlServer(lambda: agent, agent.config.control)
     assert server.start()
     assert ask(agent.config, "/v1/status").code == 200
     server.stop()
@@ -182,10 +184,10 @@ def test_a_socket_that_nobody_answers_at_is_replaced(agent: Agent) -> None:
 def test_a_socket_that_another_agent_answers_at_is_not_stolen(
     agent: Agent, registry: EmbeddedRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = ControlServer(agent)
+    server = ControlServer(lambda: agent, agent.config.control)
     server.start()
     with agent_on(tmp_path / "other", registry, control=str(agent.config.control), owner="dc9") as other:
-        second = ControlServer(other)
+        second = ControlServer(lambda: other, other.config.control)
         assert not second.start()
         assert "another agent answers there" in caplog.text
         second.stop()
@@ -207,7 +209,7 @@ def test_an_agent_does_without_a_socket_that_it_cannot_have(
     registry: EmbeddedRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture, control: str, words: str
 ) -> None:
     with agent_on(tmp_path, registry, control=control) as agent:
-        server = ControlServer(agent)
+        server = ControlServer(lambda: agent, agent.config.control)
         with caplog.at_level(logging.ERROR):
             assert not server.start()
         server.stop()
@@ -216,7 +218,7 @@ def test_an_agent_does_without_a_socket_that_it_cannot_have(
 
 
 def test_a_socket_that_came_in_the_place_of_ours_is_left_alone(agent: Agent) -> None:
-    server = ControlServer(agent)
+    server = ControlServer(lambda: agent, agent.config.control)
     server.start()
     path = agent.config.control
     path.unlink()
@@ -249,7 +251,7 @@ def test_what_answers_but_is_no_isthmus_is_no_agent(tmp_path: Path) -> None:
 
 
 def test_the_answer_is_the_same_over_the_socket(agent: Agent) -> None:
-    server = ControlServer(agent)
+    server = ControlServer(lambda: agent, agent.config.control)
     server.start()
     with httpx.Client(
         transport=httpx.HTTPTransport(uds=str(agent.config.control)), base_url="http://isthmus", trust_env=False

@@ -264,8 +264,8 @@ def test_a_watch_ends_within_a_second_of_being_told(tmp_path: Path, closes: bool
         assert mirror.ended(1.0) is None
 
 
-def test_the_event_of_a_write_that_overtakes_its_answer_shows_the_right_spec(tmp_path: Path) -> None:
-    written, told = Event(), Event()
+def test_the_event_of_a_write_that_overtakes_its_answer_tells_nothing_new(tmp_path: Path) -> None:
+    written, told, answered = Event(), Event(), Event()
     changed: dict[str, object] = {"address": "10.1.2.3", "ports": {"main": 9000}}
 
     def serve(request: Request) -> Answer:
@@ -281,6 +281,8 @@ def test_the_event_of_a_write_that_overtakes_its_answer_shows_the_right_spec(tmp
             written.wait(10)
             stream.send(event("MODIFIED", shown(11, generation=2)))
             told.set()
+            answered.wait(10)
+            stream.send(event("MODIFIED", shown(12, generation=2)))
             stay_open(stream)
 
         return play
@@ -290,8 +292,10 @@ def test_the_event_of_a_write_that_overtakes_its_answer_shows_the_right_spec(tmp
         assert held is not None
         answer = there.cluster.update(Resource(key=KEY, labels=OURS, annotations={}, spec=changed), held)
         assert answer.spec_digest == digest_of(changed)
+        answered.set()
         (delivered,) = mirror.wait(1)
-        assert delivered == answer
+        assert delivered is not None
+        assert (delivered.resource_version, delivered.spec_digest) == ("12", answer.spec_digest)
 
 
 def test_a_later_event_than_a_writes_answer_is_delivered_after_it(tmp_path: Path) -> None:
@@ -343,8 +347,7 @@ def test_late_events_of_what_was_deleted_are_no_news(tmp_path: Path) -> None:
         held = there.cluster.look(KEY)
         assert held is not None
         there.cluster.delete(held)
-        assert mirror.wait(1) == [None]
         deleted.set()
-        _, another = mirror.wait(2)
+        (another,) = mirror.wait(1)
         assert another is not None
         assert another.uid == "u2"

@@ -163,7 +163,7 @@ def test_a_port_comes_from_the_rule_then_the_registration_then_the_default() -> 
     told: dict[str, Any] = {"service_port": 8080, "service_port_from": "metadata port"}
     ruled = ruling(port=Choice(9090, "rules[0].port"))
     assert merged(registration(ruling=ruled, **told)).port == Choice(9090, "rules[0].port")
-    assert merged(registration(**told)).port == Choice(8080, "metadata port")
+    assert merged(registration(**told)).port == Choice(8080, "metadata port of orders-1")
     assert merged(registration()).port == Choice(80, "default")
 
 
@@ -185,7 +185,7 @@ def test_a_protocol_comes_from_the_rule_then_the_registration() -> None:
 
 def voting(*ports: int) -> list[Registration]:
     return [
-        registration(f"i{n}", address=f"10.0.0.{n}", service_port=port, service_port_from=f"metadata port of i{n}")
+        registration(f"i{n}", address=f"10.0.0.{n}", service_port=port, service_port_from="metadata port")
         for n, port in enumerate(ports)
     ]
 

@@ -2,7 +2,6 @@ import logging
 import os
 import pty
 import sys
-from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +22,8 @@ def report(planned: int, writes: int, **changes: Any) -> LaneReport:
         "planned": planned,
         "oldest": None,
         "writes": writes,
+        "taken": {},
+        "failed": {},
         "repairs": 0,
         "withheld": (),
         "parked": (),
@@ -47,7 +48,9 @@ class ScriptedLane:
 
 def follow(lines: Lines, **lanes: ScriptedLane) -> None:
     agent: Any = SimpleNamespace(lanes=lanes, view=SimpleNamespace(passed=lambda: True))
-    FirstSync(agent, lines).follow(Event())
+    first = FirstSync(lambda: agent, lines)
+    while not first.look():
+        pass
 
 
 def shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch, lines: Lines, **lanes: ScriptedLane) -> str:

@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +13,7 @@ from agent.daemon import hold_name
 from agent.demo.registry import EmbeddedRegistry, Trouble
 from agent.holds import holds
 from agent.report import asleep, remembered, status
+from hooks.receiver import Called, ReceiverReport, Result
 from state.checkpoint import Checkpoint
 from state.errors import ConfigurationError
 from state.model import InstanceKey
@@ -63,11 +65,43 @@ def test_a_running_agent_tells_of_every_cluster(registry: EmbeddedRegistry, tmp_
         "pending": 0,
         "oldest_pending_seconds": None,
         "writes": 15,
+        "taken": {"create": 15, "update": 0, "delete": 0},
+        "failed": {},
         "repairs": 0,
         "withheld": 0,
         "parked": [],
         "troubles": [],
     }
+
+
+def test_how_changes_were_found_is_told_of_every_source(registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    with agent_on(tmp_path, registry) as agent:
+        start(agent)
+        registry.register("late", "late-1", "node-1", 80, address="10.9.0.1")
+        wait_until(lambda: status(agent)["registries"][REGISTRY]["services"] == 4, "it is found")
+        one = status(agent)["registries"][REGISTRY]
+    assert list(one["found"]) == ["parked", "status", "list", "hint", "reread", "sweep"]
+    found = [source for source in one["found"].values() if source["changes"]]
+    assert sum(source["changes"] for source in found) == 1
+    assert 0 < found[0]["mean_seconds"] <= found[0]["longest_seconds"]
+    assert one["found"]["hint"] == {"wakeups": 0, "changes": 0, "mean_seconds": None, "longest_seconds": None}
+    assert one["parked"].keys() == {"parked", "budget", "wakeups", "reconnects", "shrunk"}
+    assert one["parked"]["budget"] == agent.config.registries[REGISTRY].parked
+
+
+def test_a_receiver_tells_who_called_and_when(registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    calls = {Called("dc1", "service", Result.HEARD): 3, Called("", "", Result.UNAUTHORISED): 2}
+    report = ReceiverReport(calls=calls, last={"dc1": time.monotonic()}, body_bytes=7, faults=("port 1: no",))
+    with agent_on(tmp_path, registry) as agent:
+        assert status(agent)["receiver"] is None
+        told = status(agent, report)["receiver"]
+    json.dumps(told)
+    assert told["calls"] == [
+        {"registry": "", "kind": "", "result": "unauthorised", "calls": 2},
+        {"registry": "dc1", "kind": "service", "result": "heard", "calls": 3},
+    ]
+    assert 0 <= told["last_call_seconds"]["dc1"] < 60
+    assert (told["body_bytes"], told["faults"]) == (7, ["port 1: no"])
 
 
 def test_before_the_first_word_everything_is_starting(registry: EmbeddedRegistry, tmp_path: Path) -> None:

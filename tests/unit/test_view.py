@@ -1,14 +1,17 @@
 """What all registries together say: believed, remembered, and told to whoever follows."""
 
+import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from agent.hosts import Place
-from agent.merge import HostKey
+from agent.merge import HostKey, merge
 from agent.rules import Match, Rule, Rules
+from agent.serving import Heard
 from agent.view import View
 from state.checkpoint import Checkpoint
 from state.errors import StateError
@@ -24,15 +27,14 @@ RULES = Rules((Rule(number=0, match=Match(tag="shop"), host="shop.mesh.internal"
 class Follower:
     def __init__(self) -> None:
         self.hosts: list[HostKey] = []
-        self.whole = 0
+        self.passes = 0
 
-    def mark(self, hosts: Collection[HostKey], heard: float) -> None:
-        assert heard <= time.monotonic()
+    def mark(self, hosts: Collection[HostKey], heard: Heard) -> None:
+        assert heard.at <= time.monotonic()
         self.hosts.extend(sorted(hosts))
 
-    def mark_all(self, heard: float) -> None:
-        assert heard <= time.monotonic()
-        self.whole += 1
+    def note_pass(self) -> None:
+        self.passes += 1
 
     def take(self) -> list[HostKey]:
         hosts, self.hosts = self.hosts, []
@@ -76,6 +78,17 @@ class Site:
         return [row.reason for row in self.view.beliefs["dc1"].waiting.values()]
 
 
+def statements(site: Site, act: Callable[[], object]) -> list[str]:
+    """Return the first word of every statement that an act has the state file carry out."""
+    found: list[str] = []
+    with site.checkpoint.transaction() as database:
+        connection = database.conn
+    connection.set_trace_callback(lambda statement: found.append(statement.split()[0]))
+    act()
+    connection.set_trace_callback(None)
+    return found
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path)
@@ -88,8 +101,44 @@ def test_a_change_is_told_once_and_what_is_the_same_is_not(site: Site) -> None:
     assert site.follower.take() == [KEY]
     assert list(site.hear(*orders(1, 2))) == []
     assert site.follower.take() == []
-    assert site.follower.whole == 1
+    assert site.follower.passes == 1
     assert site.addresses() == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_a_reading_that_shows_nothing_new_writes_nothing_also_after_a_restart(site: Site) -> None:
+    site.hear(*orders(*range(1, 20)))
+    assert statements(site, lambda: site.hear(*orders(*range(1, 20)))) == []
+    assert statements(site, lambda: site.hear(*orders(*range(1, 20)), complete=False)) == []
+    site.restart()
+    assert statements(site, lambda: site.hear(*orders(*range(1, 20)), complete=False)) == []
+
+
+def test_a_change_is_one_transaction_of_two_rows_however_many_services_there_are(site: Site) -> None:
+    estate = [instance(f"{name}-1", service=name, address="10.0.9.1") for name in ("billing", "search", "web")]
+    site.hear(*estate, *orders(*range(1, 20)))
+    flipped = (*orders(*range(2, 20)), *orders(1, absent_because=Absence.CRITICAL))
+    change = ["BEGIN", "INSERT", "INSERT", "COMMIT"]  # the service, and the registry
+    assert statements(site, lambda: site.hear(*estate, *flipped, complete=False)) == change
+
+
+def test_hosts_are_merged_for_what_waits_alone(site: Site) -> None:
+    merges: list[object] = []
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is merge.__code__:
+            merges.append(frame)
+
+    def merged(act: Callable[[], object]) -> int:
+        merges.clear()
+        sys.setprofile(count)
+        act()
+        sys.setprofile(None)
+        return len(merges)
+
+    assert merged(lambda: site.hear(*orders(1, 2, 3, 4))) == 0
+    assert merged(lambda: site.hear(*orders(1, 2, 3), complete=False)) == 1  # does another endpoint end its grace?
+    assert site.reasons() == []
+    assert merged(lambda: site.hear(*orders(1, 2, 3, 5), complete=False)) == 0
 
 
 def test_a_registration_that_moves_to_another_host_is_told_for_both(site: Site) -> None:

@@ -17,7 +17,7 @@ from agent.lane import Lane
 from agent.plan import Action, Change
 from agent.proposal import Proposer
 from agent.rules import Rule, Rules
-from agent.serving import Serving
+from agent.serving import Serving, Wrote
 from agent.view import View
 from state.checkpoint import Checkpoint
 from state.errors import ClusterError, Fault
@@ -76,10 +76,7 @@ class MemoryCluster:
     def write(self, changes: Sequence[Change]) -> list[Outcome]:
         assert self.writable.wait(PATIENCE)
         with self._lock:
-            outcomes = [self._carry_out(change) for change in changes]
-        for change in changes:
-            self._news.put((change.key, threading.Event()))
-        return outcomes
+            return [self._carry_out(change) for change in changes]
 
     def writers(self, key: ResourceKey) -> tuple[str, ...]:
         return ("kubectl",) if key in self.objects else ()
@@ -162,6 +159,7 @@ class World:
         self.limits = LIMITS
         self.order: tuple[str, ...] = (REGISTRY,)
         self.begun = 0
+        self.told: list[Wrote] = []
         self.view: View
         self.lane: Lane
         self.checkpoint: Checkpoint
@@ -182,7 +180,9 @@ class World:
         )
         applied, carried = self.checkpoint.applied("east"), self.checkpoint.carried("east")
         proposer = Proposer(serving, self.view, self.limits, applied, carried)
-        self.lane = Lane(self.cluster, proposer, self.view, self.checkpoint, self.limits)
+        self.lane = Lane(
+            self.cluster, proposer, self.view, self.checkpoint, self.limits, lambda wrote: self.told.append(wrote)
+        )
 
     @contextmanager
     def run(self) -> Iterator[None]:
@@ -211,6 +211,11 @@ class World:
         self.view.hear(
             Reading(registry=registry, snapshots=snapshots, heard=time.monotonic(), begun=self.begun, complete=complete)
         )
+
+    def take_told(self) -> list[Wrote]:
+        """Return what the lane told of its writes since the last call."""
+        told, self.told = self.told, []
+        return told
 
     def settle(self) -> None:
         assert self.lane.settle(PATIENCE)
