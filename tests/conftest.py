@@ -5,6 +5,7 @@ or pauses one asks for its own by `make_api_server`. A Consul starts within a se
 """
 
 import itertools
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,14 @@ from tests.testbed.consul import Config, Consul, MakeConsul
 from tests.testbed.pki import Authority
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo the level that a command set for its log: it would hide from later tests what is logged."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture(scope="session")
