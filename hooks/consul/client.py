@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from hooks.consul import parse
 from hooks.consul.parse import Check
 from hooks.consul.settings import ConsulSettings
+from hooks.consul.token import read_token
 from hooks.consul.transport import Reply, Transport
 from state.errors import RegistryError
 from state.limits import Limits
@@ -28,7 +29,6 @@ CUT = 200  # characters of a body in an error
 
 T = TypeVar("T")
 _INDEX = re.compile(r"-?[0-9]{1,20}")
-_TOKEN = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,28 +128,12 @@ class ConsulClient:
         if blocking is not None:
             index, wait = blocking
             params += [("index", str(index)), ("wait", f"{max(1, round(wait * 1000))}ms")]
-        self._token = self._read_token()
+        self._token = read_token(self._settings.token_file)
         headers = {"X-Consul-Token": self._token} if self._token else {}
         try:
             return self._transport.get(path, params, headers, wait, patience)
         except RegistryError as error:
             raise RegistryError(self._line(str(error))) from error
-
-    def _read_token(self) -> str:
-        """Return what the token file holds now, so that a new token needs no restart."""
-        path = self._settings.token_file
-        if path is None:
-            return ""
-        try:
-            token = path.read_text("utf-8").strip()
-        except (OSError, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not text"
-            raise RegistryError(f"token file {path} cannot be read: {reason}") from None
-        if not token:
-            raise RegistryError(f"token file {path} is empty")
-        if not _TOKEN.fullmatch(token):
-            raise RegistryError(f"token file {path} holds more than one word of ASCII")
-        return token
 
     def _parsed(self, reply: Reply, parsed: Callable[[object], T]) -> T:
         try:
