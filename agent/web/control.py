@@ -7,7 +7,6 @@ HTTP on a unix socket; file permissions say who may. ``GET /v1/status`` and
 and 503 while the agent is replaced by one with another configuration.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +17,10 @@ from agent.daemon import Agent
 from agent.holds import accepts, holds
 from agent.report import identity, status
 from agent.web.answers import Answer, RefusedError, new_app
+from agent.web.serving import OptionalServer
 from hooks.receiver import ReceiverReport
-from hooks.server import WebServer, bind_unix
+from hooks.server import bind_unix
 from state.errors import RegistryError
-
-logger = logging.getLogger(__name__)
 
 MODE = 0o660
 LARGEST_BODY = 4096  # bytes
@@ -85,8 +83,8 @@ def _accept(agent: Agent, name: str, hold: str) -> Answer:
     return {"accepted": accepted, "still_held": len(asked & still)}
 
 
-class ControlServer:
-    """Serves the control socket in threads of its own; an agent without one is better than none."""
+class ControlServer(OptionalServer):
+    """Serves the control socket."""
 
     def __init__(
         self,
@@ -95,24 +93,11 @@ class ControlServer:
         receiver: Callable[[], ReceiverReport | None] = _no_receiver,
     ) -> None:
         """``current`` returns the agent that serves now, or raises ReloadingError."""
-        self._app = create_app(current, receiver)
-        self._path = path
-        self._server: WebServer | None = None
-
-    def start(self) -> bool:
-        """Listen, and tell whether that can be done; why not is logged."""
-        try:
-            listening = bind_unix(self._path, MODE)
-        except OSError as error:
-            why = error.strerror or str(error)
-            logger.error("control socket %s: %s; status, holds and accept cannot reach this agent", self._path, why)
-            return False
-        self._server = WebServer("control", self._app, listening, largest_body=LARGEST_BODY)
-        self._server.start()
-        return True
-
-    def stop(self) -> None:
-        """Close the socket and every connection, and remove the file if it is still ours."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        super().__init__(
+            "control",
+            create_app(current, receiver),
+            lambda: bind_unix(path, MODE),
+            largest_body=LARGEST_BODY,
+            where=f"control socket {path}",
+            loss="status, holds and accept cannot reach this agent",
+        )

@@ -6,7 +6,6 @@ something in it does not move any more; a registry or a cluster that does not an
 told with 200, since a restart would not mend it. 503 is answered during a reload, too.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -23,11 +22,10 @@ from agent.holds import holds
 from agent.metrics import Metrics
 from agent.report import status
 from agent.web.answers import Answer, RefusedError, new_app
+from agent.web.serving import OptionalServer
 from agent.words import count, plain, span
 from hooks.receiver import ReceiverReport
-from hooks.server import WebServer, bind_tcp
-
-logger = logging.getLogger(__name__)
+from hooks.server import bind_tcp
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 LARGEST_BODY = 0  # bytes
@@ -123,30 +121,17 @@ def health(agent: Agent, now: float) -> Answer:
     return answer, 503 if stuck else 200
 
 
-class StatusServer:
-    """Serves the page and the metrics in threads of its own; an agent without them is better than none."""
+class StatusServer(OptionalServer):
+    """Serves the page and the metrics."""
 
     def __init__(self, current: Current, listen: tuple[str, int], metrics: Metrics, receiver: Receiving) -> None:
         """``current`` returns the agent that serves now, or raises ReloadingError."""
-        self._app = create_app(current, listen[0], metrics, receiver)
-        self._listen = listen
-        self._server: WebServer | None = None
-
-    def start(self) -> bool:
-        """Listen, and tell whether that can be done; why not is logged."""
-        host, port = self._listen
-        try:
-            listening = bind_tcp(host, port)
-        except OSError as error:
-            why = error.strerror or str(error)
-            logger.error("status: port %d of %s: %s; the page, /metrics and /healthz are not served", port, host, why)
-            return False
-        self._server = WebServer("status", self._app, listening, largest_body=LARGEST_BODY)
-        self._server.start()
-        return True
-
-    def stop(self) -> None:
-        """Close the port and every connection."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        host, port = listen
+        super().__init__(
+            "status",
+            create_app(current, host, metrics, receiver),
+            lambda: bind_tcp(host, port),
+            largest_body=LARGEST_BODY,
+            where=f"status: port {port} of {host}",
+            loss="the page, /metrics and /healthz are not served",
+        )
