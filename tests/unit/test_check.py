@@ -4,7 +4,6 @@ import os
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from agent.naming import host_label
 from hooks.consul.settings import ConsulSettings
 from state.checkpoint import Checkpoint
 from state.limits import Limits
-from tests.dc import REGISTRY, configuration, configured, empty, fill
+from tests.dc import REGISTRY, configuration, configured, empty
 from tests.testbed.pki import Authority
 from tests.testbed.processes import free_port
 from tests.unit.loopback import Answer, Request, as_json
@@ -40,13 +39,6 @@ from tests.unit.loopback import Server as Loopback
 
 LIMITS = Limits(connect_timeout=1, read_timeout=1, write_timeout=1)
 SERVER = Server(what="Consul", url="https://c:8501", address="registries.c.url", ca="ca.pem", name="tls_server_name")
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with EmbeddedRegistry() as registry:
-        fill(registry)
-        yield registry
 
 
 def run(folder: Path, *arguments: str, url: str = "http://127.0.0.1:1", **changes: Any) -> Result:

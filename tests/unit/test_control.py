@@ -3,7 +3,6 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,11 @@ from agent.demo.registry import EmbeddedRegistry, Trouble
 from agent.holds import deletions_name, holds
 from agent.report import status
 from agent.web.control import ControlServer, create_app
-from tests.dc import REGISTRY, configured, fill
+from tests.dc import REGISTRY, configured
 from tests.testbed.processes import wait_until
 from tests.unit.live import agent_on, ok, start, wipe
 
 Client = Any  # Flask's
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with EmbeddedRegistry() as registry:
-        fill(registry)
-        yield registry
-
-
-@pytest.fixture
-def agent(registry: EmbeddedRegistry, tmp_path: Path) -> Iterator[Agent]:
-    with agent_on(tmp_path, registry) as agent:
-        start(agent)
-        yield agent
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hooks.consul.found import Source
 from hooks.receiver import Called, ReceiverReport, Result
 from state.errors import Fault
 from state.model import WORKLOAD_ENTRY, Reason, ResourceKey
-from tests.dc import REGISTRY, fill
+from tests.dc import REGISTRY
 from tests.testbed.processes import wait_until
 from tests.unit.live import agent_on, start, wipe
 
@@ -37,13 +37,6 @@ class Scrape:
 
     def __call__(self, name: str, **labels: str) -> float | None:
         return self.samples.get((f"isthmus_{name}", frozenset(labels.items())))
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with EmbeddedRegistry() as registry:
-        fill(registry)
-        yield registry
 
 
 @pytest.fixture

@@ -20,16 +20,9 @@ from agent.report import status
 from agent.service import Service
 from state.checkpoint import Checkpoint
 from state.errors import ClusterError, Fault, ReloadingError
-from tests.dc import REGISTRY, configuration, configured, fill
+from tests.dc import REGISTRY, configuration, configured
 from tests.testbed.processes import wait_until
 from tests.unit.live import ok, wipe
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with EmbeddedRegistry() as registry:
-        fill(registry)
-        yield registry
 
 
 class Reloadable:

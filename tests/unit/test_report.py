@@ -1,6 +1,5 @@
 import json
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +16,9 @@ from hooks.receiver import Called, ReceiverReport, Result
 from state.checkpoint import Checkpoint
 from state.errors import ConfigurationError
 from state.model import InstanceKey
-from tests.dc import REGISTRY, configured, fill
+from tests.dc import REGISTRY, configured
 from tests.testbed.processes import wait_until
 from tests.unit.live import agent_on, start, wipe
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with EmbeddedRegistry() as registry:
-        fill(registry)
-        yield registry
 
 
 def test_a_running_agent_tells_of_every_registry(registry: EmbeddedRegistry, tmp_path: Path) -> None:

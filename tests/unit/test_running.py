@@ -23,7 +23,7 @@ from agent.demo.registry import EmbeddedRegistry, Trouble
 from agent.notify import Notifier
 from agent.service import Service
 from state.checkpoint import Checkpoint
-from tests.dc import LIMITS, configured, fill
+from tests.dc import LIMITS, configured
 from tests.testbed.processes import wait_until
 
 # Imports that take their time, as on a machine that is busy.
@@ -109,13 +109,6 @@ class Told:
 @pytest.fixture
 def deadline() -> str:
     return "60s"
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with EmbeddedRegistry() as registry:
-        fill(registry)
-        yield registry
 
 
 @pytest.fixture

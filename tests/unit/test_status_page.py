@@ -18,7 +18,7 @@ from agent.report import status
 from agent.web.status import StatusServer, create_app, health
 from hooks.receiver import Called, ReceiverReport, Result
 from state.errors import ReloadingError
-from tests.dc import REGISTRY, fill
+from tests.dc import REGISTRY
 from tests.testbed.processes import free_port, wait_until
 from tests.unit.live import agent_on, start, wipe
 
@@ -26,20 +26,6 @@ Client = Any  # Flask's
 
 PAGES = ("/", "/metrics", "/healthz", "/v1/status")
 NASTY = '<script>alert("x")</script>\u202e{{7*7}}'
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with EmbeddedRegistry() as registry:
-        fill(registry)
-        yield registry
-
-
-@pytest.fixture
-def agent(registry: EmbeddedRegistry, tmp_path: Path) -> Iterator[Agent]:
-    with agent_on(tmp_path, registry) as agent:
-        start(agent)
-        yield agent
 
 
 def no_receiver() -> None:

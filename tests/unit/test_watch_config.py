@@ -1,6 +1,5 @@
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,10 @@ from click.testing import CliRunner, Result
 from agent.cli import main
 from agent.demo.registry import EmbeddedRegistry, Trouble
 from hooks import send
-from tests.dc import REGISTRY, configured, fill
+from tests.dc import REGISTRY, configured
 
 RECEIVER = {"socket": "hook.sock", "http": "127.0.0.1:9411", "token_file": "hook.token"}
 TOKEN = "sesame"
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with EmbeddedRegistry() as registry:
-        fill(registry)
-        yield registry
 
 
 @pytest.fixture
