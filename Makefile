@@ -66,12 +66,13 @@ lint: .venv/installed
 check: lint
 	$(BIN)/pytest --quiet $(wildcard tests/unit tests/property) $(ARGS)
 
-# All tests run in one pytest, so that one summary stands at the end.
+# All tests run in one pytest, so that one summary stands at the end; in two processes, file by file, each with servers
+# of its own: a test mostly waits.
 #? test: everything: packages, testbed, lint and all tests, with coverage
 .PHONY: test
 test: packages testbed lint
 	@rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run -m pytest $(ARGS) || failed=$$?; \
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(ARGS) || failed=$$?; \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report || failed=$${failed:-$$?}; \
 	exit $${failed:-0}
 
@@ -90,7 +91,7 @@ soak: testbed
 docs: .venv/installed
 	$(BIN)/python -m tests.reference
 
-#? bench: measure isthmus beside the floor into docs/performance (25 minutes); ARGS="--quick --row changes" tries one row
+#? bench: measure isthmus beside the floor into docs/performance (35 minutes); ARGS="--quick --row changes" tries one row
 .PHONY: bench
 bench: testbed
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -60,7 +60,8 @@ def workload_entry(namespace: str, weight: int = 10) -> dict[str, object]:
 
 def test_missing_binaries_are_an_error_that_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISTHMUS_TESTBED", str(tmp_path))
-    with pytest.raises(TestbedError, match=r"lacks crds.yaml, etcd, consul, kube-apiserver: run `make testbed`"):
+    missing = "crds.yaml, etcd, consul, kube-apiserver, eureka-server.jsa"
+    with pytest.raises(TestbedError, match=rf"lacks {missing}: run `make testbed`"):
         binaries()
 
 
