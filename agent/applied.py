@@ -8,7 +8,7 @@ from agent.retry import content_digest
 from agent.translate import ISTIO_LABELS
 from state import shared
 from state.checkpoint import Applied
-from state.model import DIGEST, MANAGED_BY, OWNER_LABEL, PRODUCT, WORKLOAD_ENTRY, Held, Resource, ResourceKey
+from state.model import AUTHOR, DIGEST, MANAGED_BY, OWNER_LABEL, PRODUCT, WORKLOAD_ENTRY, Held, Resource, ResourceKey
 
 
 class AppliedRows:
@@ -27,8 +27,11 @@ class AppliedRows:
         held = replace(held, own_labels=_own_labels(held.key.kind, held.own_labels, row.labels if row else ()))
         if row is None:
             return held
-        if held.uid == row.uid and held.owner != self._owner and held.key.kind == WORKLOAD_ENTRY:
+        tampered = held.annotations.get(DIGEST) == row.digest or not held.owner  # else another owner took it over
+        if held.uid == row.uid and held.owner != self._owner and held.key.kind == WORKLOAD_ENTRY and tampered:
             return replace(held, labels={**held.labels, OWNER_LABEL: self._owner}, spec_digest="")
+        if held.uid == row.uid and not held.owner:  # of a ServiceEntry that names an author, that is the author
+            return replace(held, annotations={**held.annotations, AUTHOR: self._owner}, spec_digest="")
         return held
 
     def meet(self, objects: Mapping[ResourceKey, Held]) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from agent.serving import LaneReport, Serving, Wrote
 from agent.standing import HELD
 from agent.view import View
 from hooks.consul.loop import ConsulLoop
+from hooks.eureka.settings import EurekaSettings
+from hooks.loop import Loop
 from state.checkpoint import Checkpoint
 from state.errors import ClusterError, ConfigurationError, RegistryError
 from state.model import Held, InstanceKey, Reason, digest_of
@@ -59,7 +62,8 @@ def remembering(config: Config, checkpoint: Checkpoint) -> Checkpoint:
         raise ConfigurationError(
             [
                 f"owner: {config.owner!r}, but the state file {config.state} was written under {owner!r}: "
-                "name that owner again, or move the state file aside to begin anew as another"
+                "name that owner again, or if it is this one's former name, take over its objects with "
+                f"`isthmus adopt CLUSTER --owner {owner}`, or move the state file aside to begin anew as another"
             ]
         )
     if not owner:
@@ -81,16 +85,21 @@ class Agent:
         rules = Rules(config.rules, config.domain)
         ruled = digest_of([config.domain, [asdict(rule) for rule in config.rules]])
         self.view = View(tuple(config.registries), rules, checkpoint, config.limits, ruled)
-        self.loops = {
-            name: ConsulLoop(settings, config.limits, RegistryListener(self.view, name), self._floor(name))
-            for name, settings in config.registries.items()
-        }
+        self.loops: dict[str, Loop] = {name: self._loop(name) for name in config.registries}
         self.lanes = {name: self._lane(name, open_cluster(name)) for name in config.clusters}
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
             executors={"default": JobPool(2)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
+
+    def _loop(self, name: str) -> Loop:
+        settings, limits, listener = self.config.registries[name], self.config.limits, RegistryListener(self.view, name)
+        if isinstance(settings, EurekaSettings):
+            # Its client is not small, and who has no Eureka needs none of it.
+            loop: Callable[..., Loop] = import_module("hooks.eureka.loop").EurekaLoop
+            return loop(settings, limits, listener, self.view.beliefs[name].standing.versions)
+        return ConsulLoop(settings, limits, listener, self._floor(name))
 
     def _floor(self, registry: str) -> int:
         belief = self.view.beliefs[registry]
@@ -110,13 +119,20 @@ class Agent:
             namespaces=frozenset(rule.namespace for rule in config.rules if rule.namespace),
         )
         applied, carried = self.checkpoint.applied(name), self.checkpoint.carried(name)
-        proposer = Proposer(serving, self.view, config.limits, applied, carried)
-        return Lane(cluster, proposer, self.view, self.checkpoint, config.limits, self._tell)
+        proposer = Proposer(serving, self.view, config.limits, applied, carried, self.checkpoint.forsaken(name))
+        paused = name in self.checkpoint.paused()
+        return Lane(cluster, proposer, self.view, self.checkpoint, config.limits, self._tell, paused=paused)
 
     # Life
 
     def start(self) -> None:
         """Start every lane and loop."""
+        for name in sorted(set(self.checkpoint.clusters()) - self.config.clusters.keys()):
+            logger.warning(
+                "cluster %s is not in the configuration any more: what was written to it stays. To delete that, name "
+                "it once more, `isthmus pause %s` and `isthmus purge %s --owner %s`",
+                *(name, name, name, self.config.owner),
+            )
         limits = self.config.limits
         tick = min(1.0, limits.empty_grace / 10, limits.baseline / 100)
         for job, seconds in ((self._tick, max(0.02, tick)), (self._store, STORE), (self.checkpoint.trim, TRIM)):
@@ -235,6 +251,11 @@ class Agent:
         ]
         held = self.held() + sum(len(result.withheld) for result in results)
         return tuple(results), tuple(failures), held
+
+    def pause(self, cluster: str, *, paused: bool) -> None:
+        """Write nothing more to a cluster, over restarts too, or go on; StateError when that cannot be remembered."""
+        self.checkpoint.set_paused(cluster, paused=paused)
+        self.lanes[cluster].pause(paused)
 
     # Accepting
 

@@ -61,6 +61,8 @@ def doubts(believed: Believed, snapshot: Snapshot, carries: Carries) -> bool:
     """Tell whether a snapshot removes anything, or speaks of a removal that waits."""
     words = {instance.key: instance for instance in snapshot.instances}
     for key, before in believed.services.get(snapshot.service, {}).items():
+        if key in snapshot.unread:
+            continue
         word = words.get(key)
         if key in believed.waiting or word is None:
             return True
@@ -130,7 +132,7 @@ class _Judgement:
             for key, word in words.items():
                 self._hear_word(before.get(key), word)
             for key, instance in before.items():
-                if key not in words:
+                if key not in words and key not in snapshot.unread:
                     self._hear_silence(instance, unseen)
 
     def _hear_word(self, before: Instance | None, word: Instance) -> None:
@@ -275,10 +277,12 @@ class _Judgement:
         """Return what differs from before."""
         epoch = self.believed.standing.epoch
         indexes = {snapshot.service: snapshot.index for snapshot in self.reading.snapshots}
+        # What this epoch was not asked about yet, it has not shown.
+        whole = {snapshot.service for snapshot in self.reading.snapshots if not snapshot.unread}
         services = []
         for service, instances in self.after.items():
             before = self.believed.services.get(service, {})
-            seen = epoch if service in indexes else self.believed.epochs.get(service, 0)
+            seen = epoch if service in whole else self.believed.epochs.get(service, 0)
             if instances != before or (instances and seen != self.believed.epochs.get(service)):
                 services.append(Observed(service, tuple(instances.values()), seen, indexes.get(service, 0)))
         rows = {key: row for key, row in self.rows.items() if row != self.believed.waiting.get(key)}
@@ -293,7 +297,12 @@ class _Judgement:
     def _standing(self) -> Standing:
         """Count what is left now; a first pass or a release sets the baseline to it."""
         old = self.believed.standing
-        standing = replace(old, left=self._left(), index=max(old.index, self.reading.index))
+        standing = replace(
+            old,
+            left=self._left(),
+            index=max(old.index, self.reading.index),
+            versions=self.reading.versions or old.versions,
+        )
         first = self.first and self.reading.complete
         if first or any(outcome.released for outcome in self.outcomes.values()):
             before = self.believed.services

@@ -5,12 +5,13 @@ those of the answer at ``/v1/holds``.
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from agent.belief import Belief
 from agent.daemon import Agent, hold_name
 from agent.guard import PROOFS
+from agent.rules import port_of
 from agent.standing import HELD, half
 from agent.words import count, span
 from state.limits import Limits
@@ -53,6 +54,7 @@ def removals(agent: Agent) -> list[Row]:
 def _removal(belief: Belief, row: Waiting, situation: Situation) -> Row:
     key, name = row.key, belief.registry
     instance = belief.services.get(key.service, {}).get(key)
+    ruling = belief.rules.ruling(name, instance) if instance else None
     return {
         "name": name,
         "hold": hold_name(name, key) if row.reason in HELD else "",
@@ -61,8 +63,8 @@ def _removal(belief: Belief, row: Waiting, situation: Situation) -> Row:
         "node": key.node,
         "id": key.id,
         "address": instance.address if instance else "",
-        "port": instance.port if instance else 0,
-        "host": str(belief.rules.ruling(name, instance).host.value) if instance else "",
+        "port": port_of(instance, ruling) if instance and ruling else 0,
+        "host": str(ruling.host.value) if ruling else "",
         "waited_seconds": round(max(0.0, situation.now - row.since), 3),
         "proofs": row.proofs,
         "ends": ending(row, situation),
@@ -90,6 +92,11 @@ def _ending_of_deletions(cluster: str, objects: int) -> str:
 def accepts(row: Row) -> bool:
     """Tell whether a row can be accepted: what is looked at once more, or in grace, ends by itself."""
     return bool(row["hold"])
+
+
+def shown(rows: Iterable[Row]) -> str:
+    """Return a digest of what rows would let go: whoever agrees to that agrees to nothing that came since."""
+    return digest_of(sorted([row["hold"], *row.get("objects", ())] for row in rows))
 
 
 def ending(row: Waiting, situation: Situation) -> str:

@@ -7,6 +7,7 @@ from agent.merge import HostKey
 from agent.naming import host_label
 
 Service = tuple[str, str]  # registry, service
+Alias = tuple[HostKey, str]  # a host, and a further name of it
 
 
 class Place(NamedTuple):
@@ -23,9 +24,12 @@ class HostIndex:
         self._hosts_of: dict[Service, frozenset[HostKey]] = {}
         self._services_of: dict[HostKey, set[Service]] = {}
         self._labelled: dict[str, set[HostKey]] = {}
+        self._aliases_of: dict[Service, frozenset[Alias]] = {}
+        self._claimants: dict[str, dict[Service, set[HostKey]]] = {}  # by an alias
 
-    def put(self, service: Service, hosts: Iterable[HostKey]) -> set[HostKey]:
+    def put(self, service: Service, hosts: Iterable[HostKey], aliases: Iterable[Alias] = ()) -> set[HostKey]:
         """Note which hosts a service makes now; return those and the ones that it made before."""
+        self._put_aliases(service, frozenset(aliases))
         before, after = self._hosts_of.get(service, frozenset()), frozenset(hosts)
         for host in before - after:
             self._services_of[host].discard(service)
@@ -43,6 +47,24 @@ class HostIndex:
         else:
             self._hosts_of.pop(service, None)
         return set(before | after)
+
+    def _put_aliases(self, service: Service, after: frozenset[Alias]) -> None:
+        before = self._aliases_of.pop(service, frozenset())
+        if after:
+            self._aliases_of[service] = after
+        if before == after:
+            return
+        for _, alias in before:
+            claims = self._claimants.get(alias, {})
+            claims.pop(service, None)
+            if not claims:
+                self._claimants.pop(alias, None)
+        for host, alias in after:
+            self._claimants.setdefault(alias, {}).setdefault(service, set()).add(host)
+
+    def claimants(self, alias: str) -> set[HostKey]:
+        """Return the hosts of which a name is an alias, in whichever namespace."""
+        return {host for hosts in self._claimants.get(alias, {}).values() for host in hosts}
 
     def services(self, hosts: Iterable[HostKey]) -> set[Service]:
         """Return the services that make any of these hosts."""

@@ -46,6 +46,11 @@ class Inbox:
         self.called = True
         self.nudge()
 
+    def call(self) -> None:
+        """Let the lane act upon what changed beside this, before it is settled again."""
+        with self.wake:
+            self._call()
+
     def nudge(self) -> None:
         """Let the lane see what changed beside this."""
         with self.wake:
@@ -85,6 +90,12 @@ class Inbox:
         """Note what became of one object."""
         with self.wake:
             self._delivered[key] = held
+            self._call()
+
+    def answer(self, held: Held) -> None:
+        """Note what a look at one object has shown, unless a watch told of it meanwhile."""
+        with self.wake:
+            self._delivered.setdefault(held.key, held)
             self._call()
 
     def finish(self, job: Job, done: Collection[Done]) -> None:

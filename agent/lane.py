@@ -47,8 +47,10 @@ class Lane:
         checkpoint: Checkpoint,
         limits: Limits,
         tell: Callable[[Wrote], None] = _tell_nobody,
+        *,
+        paused: bool = False,
     ) -> None:
-        """``tell`` is told once how each write ended, from the lane's own thread."""
+        """``tell`` is told once how each write ended, from the lane's own thread; ``paused`` by an operator."""
         self.name = cluster.name
         self.proposer = proposer
         self._serving = proposer.serving
@@ -57,12 +59,13 @@ class Lane:
         self._limits = limits
         self._ledger = Ledger(cluster.name, checkpoint)
         self._retries = Retries(limits)
-        self._outcomes = Outcomes(cluster.name, proposer, self._retries, self._ledger, tell)
+        self._outcomes = Outcomes(cluster.name, proposer, self._retries, self._ledger, tell, view)
         self._inbox = Inbox()
         self._read_error = ""
         self._step = ("", 0.0)  # what the lane's thread is at, and since when
         self._stopping = threading.Event()
         self._writes = Writes(cluster, self._inbox)
+        self._writes.paused = proposer.pause.ordered = paused
         self._sight = Sight(cluster, self._picture, self, limits)
         self._thread = threading.Thread(target=self._run, name=f"{self.name} lane", daemon=True)
 
@@ -116,12 +119,15 @@ class Lane:
 
     def see_nothing(self, why: str) -> None:
         """Note that the cluster cannot be read, or, without a reason, that it can."""
+        if why:
+            self.proposer.authors.seen.lose(time.monotonic())
         self._read_error = tell_error(self.name, self._read_error, why)
         self._inbox.nudge()  # only the lane's own thread can tell whether that settles it
 
     def _picture(self) -> Mapping[ResourceKey, Held]:
         """Read the cluster; one that is met for the first time teaches what it holds."""
         objects = self._cluster.read(self.proposer.namespaces)
+        self.proposer.authors.seen.show()
         if self.proposer.unmet:
             self._view.adopt(instances_of(held for held in objects.values() if held.owner == self._serving.owner))
         return objects
@@ -205,9 +211,10 @@ class Lane:
     def _take(self, news: News) -> None:
         """Take a new picture of the cluster, then how writes ended, then what else has changed."""
         self._at("taking the news")
-        places = set() if news.whole is None else self.proposer.take(news.whole)
-        if news.whole is not None:
-            places |= self.proposer.places()
+        with self._inbox.wake:  # whoever asks sees what has waited either as paused or as dirty
+            if resumed := self.proposer.pause.obey(self._writes.paused):
+                self._inbox.mark(resumed, Heard(time.monotonic(), ""))
+        places = set() if news.whole is None else self.proposer.take(news.whole) | self.proposer.places()
         if news.passed:
             places |= self.proposer.early()
         if news.done:
@@ -237,11 +244,13 @@ class Lane:
                 self._writes.begin(place, heard, changes)
         for key in self.proposer.repairs.newly_left():
             self._writes.ask_writers(key, self.proposer.repairs.blame)
+        for key in self.proposer.authors.questions():
+            self._writes.look(key)
 
     def _finish(self, done: Iterable[Done]) -> None:
         """Note how writes ended, and go on with what follows."""
         self._outcomes.take(done)
-        go_on = self._retries.open(time.monotonic()) and not self._stopping.is_set()
+        go_on = self._retries.open(time.monotonic()) and not (self._stopping.is_set() or self.proposer.pause.stands)
         self._writes.held_back = not go_on
         with self._inbox.wake:  # whoever asks sees each place either under way or dirty
             for job in {id(one.job): one.job for one in done}.values():
@@ -253,12 +262,14 @@ class Lane:
         self._at("storing")
         self._conclude()
         self._ledger.note(*self.proposer.applied.news())
+        if self.proposer.authors.has_returned():
+            self._ledger.store_forsaken(self.proposer.authors.forsaken(time.monotonic()))
         if not self._writes.jobs or self._ledger.is_due(time.monotonic()):
             self._ledger.store()
 
     def _conclude(self) -> None:
         """When the whole plan is carried out, remember under what configuration."""
-        if self._serving.policy == "paused" or self._writes.jobs or self._inbox.dirty:
+        if self.proposer.pause.stands or self._writes.jobs or self._inbox.dirty:
             return
         passed = self._view.passed()  # what that pass has shown is marked by now
         with self._inbox.wake:
@@ -273,9 +284,16 @@ class Lane:
 
     def store_elapsed(self) -> None:
         """Store for how long ServiceEntries have been of no use."""
-        self._ledger.store(lambda: self.proposer.lingering(time.monotonic()))
+        now = time.monotonic()
+        self._ledger.store(lambda: self.proposer.authors.lingering(now))
+        self._ledger.store_forsaken(self.proposer.authors.forsaken(now))
 
     # Asking
+
+    def pause(self, paused: bool) -> None:
+        """Write nothing more but what is under way, or go on; what there is to do is planned and counted meanwhile."""
+        self._writes.paused = paused
+        self._inbox.call()
 
     def accept(self) -> int:
         """Carry out the deletions that are held as perhaps our own mistake; return how many."""
@@ -292,10 +310,11 @@ class Lane:
             waiting += self._retries.since()
             return LaneReport(
                 policy=self._serving.policy,
+                paused=self._writes.paused,
                 read=self.proposer.read,
                 error=self._read_error or self._outcomes.error,
                 objects=len(self.proposer.mirror.objects),
-                pending=len(waiting) + self.proposer.paused(),
+                pending=len(waiting) + self.proposer.pause.waiting(),
                 planned=self._writes.planned(),
                 oldest=min(waiting, default=None),
                 writes=self._outcomes.taken.total(),

@@ -3,9 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from state.checkpoint import Applied, Carried, Checkpoint, Event
+from state.checkpoint import Applied, Carried, Checkpoint, Event, Forsaken
 from state.errors import StateError
 from state.model import ResourceKey
 
@@ -23,6 +23,7 @@ class Ledger:
         self._checkpoint = checkpoint
         self._carried = checkpoint.carried(cluster)
         self._storing = threading.Lock()
+        self._forsaken = bool(checkpoint.forsaken(cluster))
         self._applied: dict[ResourceKey, Applied] = {}
         self._gone: set[ResourceKey] = set()
         self._events: list[Event] = []
@@ -61,6 +62,17 @@ class Ledger:
             except StateError as error:
                 logger.error("cluster %s: %s", self._cluster, error)
             self._events = []
+
+    def store_forsaken(self, rows: Sequence[Forsaken]) -> None:
+        """Store for how long the authors of ServiceEntries have left their hosts."""
+        with self._storing:
+            if not (rows or self._forsaken):
+                return
+            try:
+                self._checkpoint.set_forsaken(self._cluster, rows)
+                self._forsaken = bool(rows)
+            except StateError as error:
+                logger.error("cluster %s: %s", self._cluster, error)
 
     def carry(self, carried: Carried) -> None:
         """Remember under what the whole plan was carried out."""

@@ -5,10 +5,10 @@ from collections.abc import Collection
 
 from agent import guard
 from agent.belief import Belief
-from agent.removal import is_gone, keep_rejected
+from agent.removal import is_dark, is_gone, keep_rejected
 from agent.standing import HELD, begin_epoch
 from agent.view import View
-from state.model import Reading, Reason, Snapshot
+from state.model import Instance, InstanceKey, Reading, Reason, Snapshot
 
 
 class RegistryListener:
@@ -27,6 +27,11 @@ class RegistryListener:
         with self._view.lock:
             return set(self._belief.services)
 
+    def known(self, key: InstanceKey) -> Instance | None:
+        """Return what is believed of an instance."""
+        with self._view.lock:
+            return self._belief.services.get(key.service, {}).get(key)
+
     def services_of(self, node: str) -> Collection[str]:
         """Return the services of which an instance on a node is believed."""
         with self._view.lock:
@@ -43,9 +48,32 @@ class RegistryListener:
         with self._view.lock:
             for key, before in self._belief.services.get(snapshot.service, {}).items():
                 word = words.get(key)
+                if key in snapshot.unread:
+                    continue
                 if word is None or is_gone(before, keep_rejected(before, word)):
                     return True
         return False
+
+    def removed(self, snapshot: Snapshot) -> Collection[InstanceKey]:
+        """Return the believed instances that a snapshot lacks or takes out of service, but for those in grace."""
+        words = {instance.key: instance for instance in snapshot.instances}
+        found = []
+        with self._view.lock:
+            for key, before in self._belief.services.get(snapshot.service, {}).items():
+                row, word = self._belief.waiting.get(key), words.get(key)
+                if row is not None and row.reason is Reason.GRACE:
+                    continue
+                if word is not None:
+                    word = keep_rejected(before, word)
+                    if not (is_gone(before, word) or is_dark(before, word, self._belief.carries)):
+                        continue
+                found.append(key)
+        return found
+
+    def seen(self, service: str) -> bool:
+        """Tell whether this life of the registry's data has shown a service; what others lack at first is held."""
+        with self._view.lock:
+            return self._belief.epochs.get(service, 0) >= self._belief.standing.epoch
 
     def hear(self, reading: Reading) -> Collection[str]:
         """Judge a reading and act on it; return the services whose content changed."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from agent.rules import DEFAULT, Choice, Ruling, carries
+from agent.rules import DEFAULT, Choice, Identity, Ruling, carries, port_of, proven_of
 from state.model import Absence, Instance, InstanceKey, Reason
 
 DEFAULT_PORT = 80
@@ -52,6 +52,7 @@ class Endpoint:
     version: str
     service: str
     labels: tuple[tuple[str, str], ...]
+    identity: Identity | None
     clusters: tuple[str, ...] | None
     sources: tuple[tuple[str, str, str, str], ...]
     kept: bool
@@ -61,6 +62,8 @@ class Endpoint:
 class Host:
     """A host as clusters should have it.
 
+    ``aliases`` are further hosts with the same endpoints, sorted; ``export_to`` are
+    the namespaces that may see them all, None when nobody says.
     ``clusters`` is None for all, and empty when nobody needs the host.
     ``endpoints`` are sorted by address and port. ``ended`` are registrations, as
     (registry, key), that wait for grace although their host has another endpoint.
@@ -72,6 +75,8 @@ class Host:
     protocol: Choice | None
     clusters: tuple[str, ...] | None
     endpoints: tuple[Endpoint, ...]
+    aliases: tuple[str, ...] = ()
+    export_to: tuple[str, ...] | None = None
     disagreements: tuple[str, ...] = ()
     ended: tuple[tuple[str, InstanceKey], ...] = ()
     kept: bool = False
@@ -101,14 +106,18 @@ def merge(key: HostKey, registrations: Iterable[Registration], order: Sequence[s
         else:
             endpoints = _endpoints(listed)
     port, port_trouble = _elect("port", listed, _port_vote, _port_source)
-    protocol, protocol_trouble = _elect("protocol", listed, _protocol_vote, _protocol_source)
+    protocol, protocol_trouble = _protocol(listed)
+    export_to, export_trouble = _export_to(listed)
+    troubles = (port_trouble, protocol_trouble, export_trouble)
     return Host(
         key=key,
         port=port or Choice(DEFAULT_PORT, DEFAULT),
         protocol=protocol if protocol and protocol.value else None,
         clusters=_clusters(listed),
         endpoints=endpoints,
-        disagreements=tuple(f"{key.host}: {trouble}" for trouble in (port_trouble, protocol_trouble) if trouble),
+        aliases=tuple(sorted({alias for one in listed for alias in one.ruling.aliases})),
+        export_to=export_to,
+        disagreements=tuple(f"{key.host}: {trouble}" for trouble in troubles if trouble),
         ended=ended,
         kept=bool(listed) and all(one.waits is not None for one in listed),
     )
@@ -125,12 +134,12 @@ def _endpoints(listed: Sequence[Registration]) -> tuple[Endpoint, ...]:
     groups: dict[tuple[str, int], list[Registration]] = {}
     for one in listed:
         if one.instance.address:
-            groups.setdefault((one.instance.address, one.instance.port), []).append(one)
+            groups.setdefault((one.instance.address, port_of(one.instance, one.ruling)), []).append(one)
     merged = (_endpoint(group) for _, group in sorted(groups.items()))
     return tuple(endpoint for endpoint in merged if endpoint is not None)
 
 
-def _counting(group: Sequence[Registration]) -> Sequence[Registration]:
+def counting(group: Sequence[Registration]) -> Sequence[Registration]:
     """Return the registration of each registry whose word counts, in the order of the group.
 
     A node that is critical has only lost its agent: that says nothing against
@@ -154,22 +163,23 @@ def _standing(one: Registration) -> tuple[bool, int, InstanceKey]:
 
 def _endpoint(group: Sequence[Registration]) -> Endpoint | None:
     """Return the endpoint of registrations that share it; None when a word that counts is against it."""
-    counting = _counting(group)
-    if not all(carries(one.instance, one.ruling) for one in counting):
+    heard = counting(group)
+    if not all(carries(one.instance, one.ruling) for one in heard):
         return None
-    first = counting[0]
+    first = heard[0]
     instance = first.instance
     return Endpoint(
         address=instance.address,
-        port=instance.port,
+        port=port_of(instance, first.ruling),
         locality=instance.locality,
         weight=instance.weight,
         version=instance.version,
         service=instance.key.service,
         labels=first.ruling.labels,
+        identity=first.ruling.identity,
         clusters=first.ruling.clusters,
         sources=tuple(sorted((one.registry, *one.instance.key) for one in group)),
-        kept=all(one.waits is not None for one in counting),
+        kept=all(one.waits is not None for one in heard),
     )
 
 
@@ -190,7 +200,8 @@ def _port_vote(one: Registration) -> int | None:
     if isinstance(ruled.value, int):
         return ruled.value
     # A rejected registration can have a port that is none: it has no number to share.
-    return instance.port if 0 < instance.port < 65536 else None
+    port = port_of(instance, one.ruling)
+    return port if 0 < port < 65536 else None
 
 
 def _port_source(one: Registration) -> str:
@@ -200,17 +211,55 @@ def _port_source(one: Registration) -> str:
     return f"{one.instance.service_port_from} of {one.instance.key.id}" if one.instance.service_port else DEFAULT
 
 
+def _protocol(listed: Sequence[Registration]) -> tuple[Choice | None, str]:
+    """Return the protocol of a host, and what its registrations disagree about.
+
+    Where rules and metadata say something, what registries prove says nothing.
+    Where they say nothing, all must prove the same.
+    """
+    if any(_protocol_vote(one) for one in listed):
+        return _elect("protocol", listed, _protocol_vote, _protocol_source)
+    proofs = [one for one in listed if one.instance.address and not one.instance.restored]
+    counts = Counter(proven_of(one.instance, one.ruling) for one in proofs)
+    words = sorted(word for word in counts if word)
+    if len(words) > 1:
+        named = ", ".join(f"{word} ({counts[word]})" for word in words)
+        return None, f"registrations prove more than one protocol: {named}; none is used"
+    return (Choice(words[0], _proof(proofs[0])), "") if words and len(counts) == 1 else (None, "")
+
+
+def _proof(one: Registration) -> str:
+    """Return what proves the protocol of an endpoint: Eureka has no nodes, and there it is the kind of the port."""
+    key = one.instance.key
+    return f"checks of {key.id}" if key.node else f"port of {key.id}"
+
+
 def _protocol_vote(one: Registration) -> str | None:
-    """Return the protocol that a registration wants, "" for none, None when it does not say."""
+    """Return the protocol that a registration's own words want, "" for none, None when only a proof speaks for it."""
     if one.ruling.protocol is not None:
         return str(one.ruling.protocol.value)
-    return None if one.instance.restored else one.instance.protocol
+    if one.instance.restored or (not one.instance.protocol and proven_of(one.instance, one.ruling)):
+        return None
+    return one.instance.protocol
 
 
 def _protocol_source(one: Registration) -> str:
     if one.ruling.protocol is not None:
         return one.ruling.protocol.source
     return f"metadata protocol of {one.instance.key.id}" if one.instance.protocol else DEFAULT
+
+
+def _export_to(listed: Sequence[Registration]) -> tuple[tuple[str, ...] | None, str]:
+    """Return the namespaces that the first registration with a word about them names, and who disagrees."""
+    speaking = [one for one in listed if one.ruling.export_to is not None]
+    if not speaking:
+        return None, ""
+    said = dict.fromkeys(tuple(sorted(set(one.ruling.export_to or ()))) for one in speaking)
+    first, *others = said
+    if not others:
+        return first, ""
+    named = "; ".join(", ".join(namespaces) for namespaces in said)
+    return first, f"registrations disagree on the namespaces that see it: {named}; the first is used"
 
 
 def _elect(

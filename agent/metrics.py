@@ -16,7 +16,7 @@ from agent.daemon import VERSION, Agent
 from agent.plan import Action
 from agent.report import CLUSTER_STATES, Glance, cluster_state, glances
 from agent.serving import LaneReport, Wrote
-from hooks.consul.loop import LoopReport
+from hooks.loop import LoopReport
 from hooks.receiver import ReceiverReport
 from state.errors import Fault
 from state.model import Reason
@@ -99,6 +99,7 @@ class _Reports(Collector):
         yield from _reading(loops, self._now)
         yield from _finding(loops)
         yield from _parking(loops)
+        yield from _polling(loops)
         yield from _believing(glances(agent))
         yield from _serving(lanes, self._now)
         if self._receiver is not None:
@@ -156,7 +157,7 @@ def _finding(loops: Mapping[str, LoopReport]) -> Iterator[Metric]:
 
 def _parking(loops: Mapping[str, LoopReport]) -> Iterator[Metric]:
     of = ("registry",)
-    rows = [((name,), loop.parked) for name, loop in loops.items()]
+    rows = [((name,), loop.parked) for name, loop in loops.items() if loop.parked is not None]
     parked = [(values, one.parked) for values, one in rows]
     yield _gauge("isthmus_parked_services", "Services whose own query waits now.", of, parked)
     budgets = [(values, one.budget) for values, one in rows]
@@ -165,6 +166,23 @@ def _parking(loops: Mapping[str, LoopReport]) -> Iterator[Metric]:
     yield _counter("isthmus_parked_wakeups", "Parked queries that told of a change.", of, wakeups)
     reconnects = [(values, one.reconnects) for values, one in rows]
     yield _counter("isthmus_parked_reconnects", "Connections of parked queries made anew.", of, reconnects)
+
+
+def _polling(loops: Mapping[str, LoopReport]) -> Iterator[Metric]:
+    rows = [((name,), loop.eureka) for name, loop in loops.items() if loop.eureka is not None]
+    if not rows:
+        return
+    of = ("registry",)
+    polls = [(values, one.polls) for values, one in rows]
+    yield _counter("isthmus_eureka_polls", "Deltas that were read.", of, polls)
+    full = [((*values, why), number) for values, one in rows for why, number in sorted(one.full_reads.items())]
+    yield _counter("isthmus_eureka_full_reads", "Full reads, by why they were made.", (*of, "why"), full)
+    mismatches = [(values, one.mismatches) for values, one in rows]
+    yield _counter("isthmus_eureka_mismatches", "Deltas after which the hashes differed.", of, mismatches)
+    confirmations = [(values, one.confirmations) for values, one in rows]
+    yield _counter("isthmus_eureka_confirmations", "Uncached reads of single instances.", of, confirmations)
+    overlay = [(values, one.overlay) for values, one in rows]
+    yield _gauge("isthmus_eureka_overlay", "Instances of which we know more than the server's cache.", of, overlay)
 
 
 def _believing(seen: Mapping[str, Glance]) -> Iterator[Metric]:

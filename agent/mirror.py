@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from agent.authorship import selector_of
 from agent.hosts import Place
 from agent.naming import host_label
 from state.model import SERVICE_ENTRY, WORKLOAD_ENTRY, Held, ResourceKey
@@ -13,11 +14,12 @@ class Mirror:
     def __init__(self) -> None:
         self.objects: dict[ResourceKey, Held] = {}
         self._at: dict[Place, set[ResourceKey]] = {}
+        self._selecting: dict[Place, set[ResourceKey]] = {}  # ServiceEntries by the other place that they select
 
     def replace(self, objects: Mapping[ResourceKey, Held]) -> set[Place]:
         """Take a whole new picture; return every place that is in the old or the new one."""
         places = set(self._at)
-        self.objects, self._at = {}, {}
+        self.objects, self._at, self._selecting = {}, {}, {}
         for held in objects.values():
             self.put(held)
         return places | set(self._at)
@@ -28,6 +30,8 @@ class Mirror:
         self.objects[held.key] = held
         place = place_of(held)
         self._at.setdefault(place, set()).add(held.key)
+        if held.key.kind == SERVICE_ENTRY and (selected := selected_at(held)) not in (None, place):
+            self._selecting.setdefault(selected, set()).add(held.key)
         return before | {place}
 
     def drop(self, key: ResourceKey) -> set[Place]:
@@ -39,6 +43,10 @@ class Mirror:
         self._at[place].discard(key)
         if not self._at[place]:
             del self._at[place]
+        if key.kind == SERVICE_ENTRY and (selected := selected_at(held)) in self._selecting:
+            self._selecting[selected].discard(key)
+            if not self._selecting[selected]:
+                del self._selecting[selected]
         return {place}
 
     def at(self, place: Place, keys: Iterable[ResourceKey] = ()) -> list[Held]:
@@ -55,13 +63,24 @@ class Mirror:
         """Return every place that holds something."""
         return set(self._at)
 
-    def has_workloads(self, place: Place) -> bool:
-        """Tell whether any owner's WorkloadEntry is at a place."""
-        return any(key.kind == WORKLOAD_ENTRY for key in self._at.get(place, ()))
+    def selecting(self, place: Place) -> list[Held]:
+        """Return the ServiceEntries elsewhere that select what is at a place: a host's aliases."""
+        return [self.objects[key] for key in self._selecting.get(place, ())]
+
+    def has_workloads(self, place: Place, owner: str = "") -> bool:
+        """Tell whether an owner's WorkloadEntry is at a place, or anybody's."""
+        keys = (key for key in self._at.get(place, ()) if key.kind == WORKLOAD_ENTRY)
+        return any(not owner or self.objects[key].owner == owner for key in keys)
 
     def entries(self, owner: str) -> list[Held]:
         """Return the ServiceEntries of an author."""
         return [h for key, h in self.objects.items() if key.kind == SERVICE_ENTRY and h.owner == owner]
+
+
+def selected_at(held: Held) -> Place | None:
+    """Return where the WorkloadEntries are that a ServiceEntry selects, None when its spec is not known."""
+    label = selector_of(held)
+    return None if label is None else Place(held.key.namespace, label or host_label(held.key.name))
 
 
 def place_of(held: Held) -> Place:

@@ -5,15 +5,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from agent.explaining.gone import why_gone
+from agent.gate import Sayings
 from agent.jobs import Done
 from agent.ledger import Ledger
+from agent.naming import host_label
 from agent.plan import Action
 from agent.proposal import Proposer
 from agent.retry import Retries
 from agent.serving import Wrote
 from state.checkpoint import Applied, Event
 from state.errors import ClusterError, Fault
-from state.model import ResourceKey
+from state.model import SERVICE_ENTRY, ResourceKey
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +25,15 @@ class Outcomes:
     """Takes how the writes of one cluster ended; used by its lane's own thread."""
 
     def __init__(
-        self, cluster: str, proposer: Proposer, retries: Retries, ledger: Ledger, tell: Callable[[Wrote], None]
+        self,
+        cluster: str,
+        proposer: Proposer,
+        retries: Retries,
+        ledger: Ledger,
+        tell: Callable[[Wrote], None],
+        sayings: Sayings,
     ) -> None:
-        """``tell`` is told once how each write ended."""
+        """``tell`` is told once how each write ended; ``sayings`` are what history names as the cause of a deletion."""
         self.error = ""  # of the last write
         self.taken: Counter[Action] = Counter()
         self.failed: Counter[Fault] = Counter()
@@ -33,6 +42,7 @@ class Outcomes:
         self._retries = retries
         self._ledger = ledger
         self._tell = tell
+        self._sayings = sayings
 
     def take(self, done: Iterable[Done]) -> None:
         """Note what the cluster acknowledged, and what it did not take."""
@@ -63,8 +73,11 @@ class Outcomes:
 
     def _event(self, one: Done, lag: float) -> Event:
         action, key, why = one.change.action, one.change.key, one.change.why
+        if action is Action.DELETE and one.change.held and (cause := why_gone(one.change.held, self._sayings)):
+            why = f"{why}: {cause}"
         logger.info("cluster %s: %s %s (%s), %.1f ms", self._cluster, action, key, why, 1000 * lag)
-        return Event(time.time(), self._cluster, str(action), key, why, lag)
+        host = host_label(key.name) if key.kind == SERVICE_ENTRY else one.job.place.label
+        return Event(time.time(), self._cluster, str(action), key, why, lag, host, one.job.heard.registry)
 
     def _fail(self, one: Done, error: ClusterError) -> None:
         key, fault = one.change.key, error.fault

@@ -7,6 +7,7 @@ away. Carried out up to any point and made again, it leads to the same end.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from state.model import DIGEST, SERVICE_ENTRY, Held, Resource, ResourceKey, digest_of
 
@@ -30,11 +31,17 @@ class Change:
     why: str
 
 
-def plan(desired: Iterable[Resource], held: Iterable[Held], owner: str) -> tuple[Change, ...]:
+def plan(
+    desired: Iterable[Resource],
+    held: Iterable[Held],
+    owner: str,
+    taken: Mapping[ResourceKey, str] = MappingProxyType({}),
+) -> tuple[Change, ...]:
     """Return the changes that bring objects of one cluster to what is desired.
 
-    Nothing of another owner is touched. WorkloadEntries come before their
-    ServiceEntry when they come, and after what replaces them when they go.
+    Nothing of another owner is touched but what is ``taken``, for the reason given
+    there. WorkloadEntries come before their ServiceEntry when they come, and after
+    what replaces them when they go.
     """
     wanted: dict[ResourceKey, Resource] = {}
     for resource in desired:
@@ -42,7 +49,8 @@ def plan(desired: Iterable[Resource], held: Iterable[Held], owner: str) -> tuple
         if resource.key not in wanted or (wanted[resource.key].kept and not resource.kept):
             wanted[resource.key] = resource
     there = {one.key: one for one in held}
-    changes = [change for resource in wanted.values() if (change := _put(resource, there.get(resource.key), owner))]
+    puts = (_put(resource, there.get(key), owner, taken.get(key, "")) for key, resource in wanted.items())
+    changes = [change for change in puts if change]
     changes.extend(
         Change(Action.DELETE, key, None, one, "no longer desired")
         for key, one in there.items()
@@ -51,7 +59,7 @@ def plan(desired: Iterable[Resource], held: Iterable[Held], owner: str) -> tuple
     return tuple(sorted(changes, key=_turn))
 
 
-def _put(resource: Resource, held: Held | None, owner: str) -> Change | None:
+def _put(resource: Resource, held: Held | None, owner: str, taken: str) -> Change | None:
     """Return what it takes for an object to be there as desired, if anything."""
     if resource.kept:
         return None
@@ -59,7 +67,7 @@ def _put(resource: Resource, held: Held | None, owner: str) -> Change | None:
         why = "new host" if resource.key.kind == SERVICE_ENTRY else "new endpoint"
         return Change(Action.CREATE, resource.key, resource, None, why)
     if held.owner != owner:
-        return None
+        return Change(Action.UPDATE, resource.key, resource, held, taken) if taken else None
     differences = _differences(resource, held)
     if not differences:
         return None

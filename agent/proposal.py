@@ -6,22 +6,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from agent.alarms import Alarms
+from agent.aliases import is_in, uncontested
 from agent.applied import AppliedRows
+from agent.authors import Authors
 from agent.gate import Gate, gate
 from agent.hosts import Place
-from agent.lingering import Lingering
 from agent.merge import Host, HostKey
 from agent.mirror import Mirror, place_of
 from agent.naming import host_label
+from agent.pausing import Pause
 from agent.plan import Action, Change, plan
 from agent.repairs import Repairs
 from agent.serving import Serving
 from agent.suspicion import Suspicion
 from agent.translate import Translation, translate
 from agent.view import View
-from state.checkpoint import Applied, Carried
+from state.checkpoint import Applied, Carried, Forsaken
 from state.limits import Limits
-from state.model import SERVICE_ENTRY, Held, ResourceKey
+from state.model import SERVICE_ENTRY, Held, Resource, ResourceKey
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,9 @@ class Proposer:
         limits: Limits,
         applied: dict[ResourceKey, Applied],
         carried: Carried | None,
+        forsaken: Iterable[Forsaken] = (),
     ) -> None:
+        """``applied``, ``carried`` and ``forsaken`` are what is remembered of the cluster."""
         self.serving = serving
         self.mirror = Mirror()
         self.read = False
@@ -56,8 +60,15 @@ class Proposer:
         self._desired_at: dict[ResourceKey, Place] = {}
         self._desired: dict[Place, frozenset[ResourceKey]] = {}
         self._troubles: dict[Place, tuple[str, ...]] = {}
-        self._lingering = Lingering(limits.service_entry_grace, applied.values(), time.monotonic())
-        self._paused: dict[Place, int] = {}
+        self.authors = Authors(
+            serving.owner,
+            self.mirror,
+            self.applied,
+            grace=limits.service_entry_grace,
+            forsaken=forsaken,
+            now=time.monotonic(),
+        )
+        self.pause = Pause(serving.policy == "paused")
 
     @property
     def namespaces(self) -> frozenset[str]:
@@ -76,6 +87,7 @@ class Proposer:
 
     def take(self, objects: Mapping[ResourceKey, Held]) -> set[Place]:
         """Take a whole picture of the cluster; return every place that it concerns."""
+        self.authors.seen.regain(time.monotonic())
         if not self.read:
             self._lost = self.applied.rows.keys() - objects.keys()
             self.applied.meet(objects)
@@ -95,7 +107,7 @@ class Proposer:
             return self.mirror.drop(key) | desired_at
         self._vanished.discard(key)
         known = self.mirror.objects.get(key)
-        if known is not None and (_is_same(known, held) or _is_earlier(held, known)):
+        if known is not None and (_is_earlier(held, known) or (_is_same(known, held) and known.spec == held.spec)):
             return set()
         held = self.applied.own(held)
         if known is not None and replace(known, endpoint=held.endpoint) == held:
@@ -119,31 +131,37 @@ class Proposer:
 
     def _propose(self, place: Place, now: float) -> list[Change]:
         host = self._view.host(place, self.serving.namespace)
-        translation = self._translate(place, host)
+        translation, troubles = self._translate(host)
         keys = frozenset(self.mirror.key(resource.key) for resource in translation.resources)
         before = self._desired.pop(place, frozenset())
         for key in before - keys:
-            self._desired_at.pop(key, None)
+            if self._desired_at.get(key) == place:  # else it is another host's by now
+                del self._desired_at[key]
             if key in self.mirror.objects:  # perhaps elsewhere, by a label that was changed: to be deleted there
                 self._again |= {place_of(self.mirror.objects[key])} - {place}
         if keys:
             self._desired[place] = keys
             self._desired_at.update(dict.fromkeys(keys, place))
+        self._again |= self._aliased(before ^ keys) - {place}
         held = self.mirror.at(place, keys)
         self._shut.drop(place)
         self._vanished -= keys
         for one in held:
             self._suspicion.drop(one.key)
-            if one.key.kind == SERVICE_ENTRY and one.owner == self.serving.owner:
-                self._need(one.key, one.key in keys or self.mirror.has_workloads(place), now)
-        planned = plan(translation.resources, held, self.serving.owner)
+        settled = self.authors.settle(
+            place, host, translation.resources, self._desired_at, now, passed=self._view.passed()
+        )
+        if settled.asks:
+            self._shut.set_earlier(place, now + RECHECK)
+        self._tell_troubles(place, (*troubles, *settled.troubles))
+        planned = plan(settled.resources, held, self.serving.owner, settled.taken)
         if any(change.action is Action.DELETE for change in planned) and not self._view.passed():
             self._early.add(place)
         self.repairs.unneeded((before | keys | {one.key for one in held}) - {change.key for change in planned})
         changes = [self._tell_repair(change) for change in planned if self._may(change, place, now)]
-        self._recognise(translation, held, {change.key for change in planned})
-        if self.serving.policy == "paused":
-            self._paused[place] = len(changes)
+        self._recognise(settled.resources, held, {change.key for change in planned})
+        if self.pause.stands:
+            self.pause.note(place, len(changes))
             return []
         return changes
 
@@ -156,28 +174,40 @@ class Proposer:
             changes = [change for place in places for change in self.propose(place, now)]
         return tuple(changes)
 
-    def _recognise(self, translation: Translation, held: list[Held], changing: set[ResourceKey]) -> None:
+    def _recognise(self, resources: Iterable[Resource], held: list[Held], changing: set[ResourceKey]) -> None:
         """Remember objects that are there as desired though nothing remembers writing just that."""
         there = {one.key: one for one in held if one.owner == self.serving.owner}
-        for resource in translation.resources:
+        for resource in resources:
             key = resource.key
             if key not in there or key in changing or resource.kept:
                 continue
             if self.applied.recognise(resource, there[key]):
                 self.mirror.put(self.applied.own(there[key]))
 
-    def _translate(self, place: Place, host: Host | None) -> Translation:
+    def _translate(self, host: Host | None) -> tuple[Translation, tuple[str, ...]]:
+        """Return the objects of a host here, and what is wrong with it."""
         if host is None:
-            self._troubles.pop(place, None)
-            return Translation()
-        serving = self.serving
-        translation = translate(host, owner=serving.owner, cluster=serving.cluster, namespace=serving.namespace)
-        troubles = (*translation.rejected, *host.disagreements)
+            return Translation(), ()
+        owner, cluster, own = self.serving.owner, self.serving.cluster, self.serving.namespace
+        translation = translate(host, owner=owner, cluster=cluster, namespace=own)
+        resources, contested = uncontested(host, translation.resources, self._view, cluster=cluster, own=own)
+        return replace(translation, resources=resources), (*translation.rejected, *host.disagreements, *contested)
+
+    def _tell_troubles(self, place: Place, troubles: tuple[str, ...]) -> None:
         if troubles:
             self._troubles[place] = troubles
         else:
             self._troubles.pop(place, None)
-        return translation
+
+    def _aliased(self, keys: Iterable[ResourceKey]) -> set[Place]:
+        """Return where the hosts are of which these ServiceEntries are aliases: who has the name may be another now."""
+        return {
+            Place(key.namespace, host_label(host.key.host))
+            for key in keys
+            if key.kind == SERVICE_ENTRY
+            for host in self._view.claimants(key.name, key.namespace, self.serving.namespace)
+            if is_in(host, self.serving.cluster)
+        }
 
     def _may(self, change: Change, place: Place, now: float) -> bool:
         if change.action is not Action.DELETE:
@@ -188,8 +218,8 @@ class Proposer:
             return until is None
         if self.serving.policy == "upsert-only" or change.held is None or change.key in self._desired_at:
             return False
-        if change.key.kind == SERVICE_ENTRY:
-            return self._view.passed() and self._lingering.over(change.key, now)
+        if change.key.kind == SERVICE_ENTRY:  # perhaps of a host that is not planned yet
+            return self._view.passed() and not self._aliased([change.key]) and self.authors.may_delete(change.key, now)
         decision = gate(change.held, self._view)
         if decision is Gate.SHUT:
             self._shut.set_earlier(place, now + RECHECK)
@@ -202,14 +232,6 @@ class Proposer:
         repair = change.action is not Action.DELETE and self.repairs.is_repair(change.key)
         return replace(change, why=f"repair: {change.why}") if repair else change
 
-    def _need(self, key: ResourceKey, needed: bool, now: float) -> None:
-        """Count for how long a ServiceEntry of ours is of no use; a registry not yet read may need it."""
-        if needed:
-            if self._lingering.needed(key):
-                self.applied.need(key)
-        elif self._view.passed():
-            self._lingering.unneeded(key, now)
-
     # What comes back
 
     def acknowledge(self, change: Change, held: Held | None, now: float) -> Applied | None:
@@ -219,11 +241,11 @@ class Proposer:
         if held is None or change.resource is None:
             known = self.mirror.objects.get(key)
             same = known is not None and change.held is not None and known.uid == change.held.uid
-            for place in self.mirror.drop(key) if same else ():  # else somebody created another meanwhile
-                if not self.mirror.has_workloads(place):
-                    self._again.add(place)  # its ServiceEntry begins to linger now
+            places = self.mirror.drop(key) if same else set()  # else somebody created another meanwhile
+            self._again |= {at for at in places if not self.mirror.has_workloads(at)}  # its ServiceEntry lingers now
+            self._again |= {self._desired_at[one] for one in {key} & self._desired_at.keys()}  # since it was planned
             self.applied.rows.pop(key, None)
-            self._lingering.needed(key)
+            self.authors.gone(key)
             return None
         self.repairs.made(key, now)
         row = self.applied.acknowledge(change.resource, held)
@@ -241,8 +263,10 @@ class Proposer:
     def due(self, now: float) -> set[Place]:
         """Return the places at which something has become possible by time alone; each is returned once."""
         places, self._again = self._again, set()
-        for key in self._lingering.due(now):
-            if key in self.mirror.objects:
+        for key in self.authors.due(now):
+            if key in self._desired_at:
+                places.add(self._desired_at[key])
+            elif key in self.mirror.objects:
                 places.add(place_of(self.mirror.objects[key]))
         return places.union(self._shut.due(now))
 
@@ -255,7 +279,7 @@ class Proposer:
         """Return the monotonic time at which ``due`` will return something, if ever."""
         if self._again:
             return 0.0
-        return min((at for at in (self._lingering.next(), self._shut.next()) if at is not None), default=None)
+        return min((at for at in (self.authors.next(), self._shut.next()) if at is not None), default=None)
 
     def conclude_suspicion(self, *, passed: bool) -> bool:
         """Judge the whole plan, now that all of it was made; tell whether nothing is withheld from now on.
@@ -289,14 +313,6 @@ class Proposer:
     def withheld(self) -> tuple[Held, ...]:
         """Return the objects whose deletion is held as perhaps our own mistake."""
         return self._suspicion.withheld()
-
-    def lingering(self, now: float) -> list[Applied]:
-        """Return the rows of ServiceEntries that are of no use, with for how long."""
-        return self._lingering.rows(self.applied.rows, now)
-
-    def paused(self) -> int:
-        """Return how many changes a paused cluster waits for."""
-        return sum(list(self._paused.values()))
 
     def troubles(self) -> tuple[str, ...]:
         """Return what was rejected before it was sent, and what instances disagree about."""

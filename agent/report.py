@@ -17,8 +17,9 @@ from agent.config import Config
 from agent.daemon import VERSION, Agent, remembering
 from agent.plan import Action
 from agent.serving import LaneReport
-from hooks.consul.found import Found, Source
-from hooks.consul.loop import LoopReport
+from hooks.eureka.report import EurekaReport
+from hooks.found import Found
+from hooks.loop import LoopReport
 from hooks.receiver import ReceiverReport
 from state.checkpoint import Checkpoint
 from state.errors import StateError
@@ -85,14 +86,19 @@ def asleep(config: Config, checkpoint: Checkpoint) -> Agent:
 
 def remembered(config: Config, checkpoint: Checkpoint) -> Report:
     """Return what the state file alone can tell, no agent being there to ask."""
-    agent = asleep(config, checkpoint)
+    agent, paused = asleep(config, checkpoint), checkpoint.paused()
     return {
         **identity(config),
         "running": False,
         "unsaved": "",
         "registries": _registries(agent, lambda _name, _loop: NOT_RUNNING, time.monotonic()),
         "clusters": {
-            name: {"policy": settings.policy, "state": NOT_RUNNING, "objects": len(checkpoint.applied(name))}
+            name: {
+                "policy": settings.policy,
+                "paused": name in paused,
+                "state": NOT_RUNNING,
+                "objects": len(checkpoint.applied(name)),
+            }
             for name, settings in config.clusters.items()
         },
     }
@@ -127,9 +133,14 @@ def _reading(loop: LoopReport, seen: Glance, now: float) -> Report:
         "rereads": loop.rereads,
         "repairs": loop.repairs,
         "unreadable": [{"service": name, "reason": why} for name, why in sorted(loop.unreadable.items())],
-        "found": {str(source): _found(loop.found[source]) for source in Source},
-        "parked": asdict(loop.parked),
+        "found": {str(source): _found(one) for source, one in loop.found.items()},
+        "parked": None if loop.parked is None else asdict(loop.parked),
+        "eureka": None if loop.eureka is None else _eureka(loop.eureka),
     }
+
+
+def _eureka(eureka: EurekaReport) -> Report:
+    return {**asdict(eureka), "full_reads": dict(sorted(eureka.full_reads.items()))}
 
 
 def _found(one: Found) -> Report:
@@ -168,6 +179,7 @@ def _key(key: InstanceKey) -> Report:
 def _cluster(lane: LaneReport, now: float) -> Report:
     return {
         "policy": lane.policy,
+        "paused": lane.paused,
         "state": cluster_state(lane),
         "error": lane.error,
         "objects": lane.objects,
@@ -189,7 +201,7 @@ def cluster_state(lane: LaneReport) -> str:
         return "failing" if lane.read else "unreadable"
     if not lane.read:
         return "starting"
-    return "paused" if lane.policy == "paused" else "ok"
+    return "paused" if lane.paused or lane.policy == "paused" else "ok"
 
 
 def _receiver(receiver: ReceiverReport, now: float) -> Report:

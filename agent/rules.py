@@ -28,7 +28,9 @@ class Choice(NamedTuple):
 class Match:
     """Which registrations a rule is for: globs, case-sensitive, all of which must match.
 
-    ``tag`` matches any one of the tags; ``metadata`` pairs are (key, glob of its value).
+    ``service`` matches the name as it is registered or in lower case: Eureka keeps
+    every name in upper case, and either is one service. ``tag`` matches any one of
+    the tags; ``metadata`` pairs are (key, glob of its value).
     """
 
     registry: str = "*"
@@ -37,22 +39,33 @@ class Match:
     metadata: Pairs = ()
 
 
+class Identity(NamedTuple):
+    """As whom endpoints answer: a service account, and Istio's word for ``security.istio.io/tlsMode``."""
+
+    service_account: str
+    tls: Literal["istio", "disabled"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One rule of the configuration; what is None it leaves to others.
 
-    ``number`` is its place, from 0. ``host`` is a template with ``{service}`` and
-    ``{domain}``. ``protocol`` is Istio's word in upper case.
+    ``number`` is its place, from 0. ``host`` and ``aliases`` are templates with
+    ``{service}`` and ``{domain}``. ``protocol`` is Istio's word in upper case.
     """
 
     number: int
     match: Match = Match()
     host: str | None = None
+    aliases: tuple[str, ...] | None = None
     namespace: str | None = None
     labels: Pairs = ()
     port: int | Literal["instance"] | None = None
     protocol: str | None = None
     clusters: tuple[str, ...] | None = None
+    secure: bool | None = None
+    export_to: tuple[str, ...] | None = None
+    identity: Identity | None = None
     warning: Literal["include", "exclude"] | None = None
     skip: bool | None = None
 
@@ -61,20 +74,33 @@ class Rule:
 class Ruling:
     """What all rules together say about one registration.
 
-    ``warning`` tells whether it carries traffic while a check warns. ``clusters``
-    is None for all of them. ``skip`` is there only if it is left out.
+    ``aliases`` are further hosts; ``export_to`` are namespaces, None when nobody
+    says. ``secure`` tells whether to use the secure port of an instance with both,
+    ``warning`` whether it carries traffic while a check warns. ``clusters`` is None
+    for all of them. ``skip`` is there only if it is left out. ``sources`` are the
+    places of all that rules say, by field (a label's is ``labels.KEY``), sorted.
     """
 
     host: Choice
+    aliases: tuple[str, ...] = ()
     namespace: Choice | None = None
     port: Choice | None = None
     protocol: Choice | None = None
     labels: Pairs = ()
     clusters: tuple[str, ...] | None = None
+    secure: bool = False
+    export_to: tuple[str, ...] | None = None
+    identity: Identity | None = None
     warning: bool = True
     skip: Choice | None = None
+    sources: Pairs = ()
 
 
+# What a later rule replaces; labels merge.
+_FIELDS = (
+    *("host", "aliases", "namespace", "port", "protocol", "clusters", "secure"),
+    *("export_to", "identity", "warning", "skip"),
+)
 _Seen = tuple[str, str, tuple[str, ...], Pairs]  # what rules can see: registry, service, tags, metadata
 
 
@@ -87,6 +113,7 @@ class Rules:
     # Memories, no part of the value: most rules depend on registry and service alone.
     _near: dict[tuple[str, str], tuple[Rule, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _rulings: dict[_Seen, Ruling] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _distinct: dict[Ruling, Ruling] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def ruling(self, registry: str, instance: Instance) -> Ruling:
         """Return what the rules say: later ones win field by field, labels merge, lists replace."""
@@ -94,12 +121,18 @@ class Rules:
         seen = (registry, service, instance.tags, instance.metadata)
         known = self._rulings.get(seen)
         if known is None:
-            matching = [rule for rule in self._nearby(registry, service) if _looks_like(instance, rule.match)]
+            matching = self.matching(registry, instance)
             known = _decide(matching, service, self.domain)
             if len(self._rulings) >= REMEMBERED:
                 self._rulings.clear()
+                self._distinct.clear()
+            known = self._distinct.setdefault(known, known)  # metadata differ far more often than what rules make of it
             self._rulings[seen] = known
         return known
+
+    def matching(self, registry: str, instance: Instance) -> tuple[Rule, ...]:
+        """Return the rules that are for a registration, in the order of the configuration."""
+        return tuple(r for r in self._nearby(registry, instance.key.service) if _looks_like(instance, r.match))
 
     def _nearby(self, registry: str, service: str) -> tuple[Rule, ...]:
         """Return the rules that match as far as registry and service go."""
@@ -108,12 +141,28 @@ class Rules:
             known = tuple(
                 rule
                 for rule in self.rules
-                if _like(registry, rule.match.registry) and _like(service, rule.match.service)
+                if _like(registry, rule.match.registry)
+                and (_like(service, rule.match.service) or _like(service.lower(), rule.match.service))
             )
             if len(self._near) >= REMEMBERED:
                 self._near.clear()
             self._near[registry, service] = known
         return known
+
+
+def port_of(instance: Instance, ruling: Ruling) -> int:
+    """Return the port at which a registration is an endpoint."""
+    return instance.secure_port if takes_secure(instance, ruling) else instance.port
+
+
+def takes_secure(instance: Instance, ruling: Ruling) -> bool:
+    """Tell whether a rule has chosen the other one of a registration's two ports."""
+    return ruling.secure and instance.secure_port > 0
+
+
+def proven_of(instance: Instance, ruling: Ruling) -> str:
+    """Return the protocol that the registry proves of the endpoint's port, or ""."""
+    return instance.proven_secure if takes_secure(instance, ruling) else instance.proven
 
 
 def carries(instance: Instance, ruling: Ruling) -> bool:
@@ -148,28 +197,32 @@ def _looks_like(instance: Instance, match: Match) -> bool:
 
 
 def _decide(rules: Sequence[Rule], service: str, domain: str) -> Ruling:
-    template = _last(rules, "host") or Choice(DEFAULT_HOST, DEFAULT)
-    labels: dict[str, str] = {}
-    for rule in rules:
-        labels.update(rule.labels)
-    skip = _last(rules, "skip")
-    warning = _last(rules, "warning")
+    last = {name: rule for rule in rules for name in _FIELDS if getattr(rule, name) is not None}
+    labels = {key: (value, rule) for rule in rules for key, value in rule.labels}
+
+    def choice(name: str) -> Choice | None:
+        return Choice(getattr(last[name], name), _source(last[name], name)) if name in last else None
+
+    template = choice("host") or Choice(DEFAULT_HOST, DEFAULT)
+    aliases = last["aliases"].aliases if "aliases" in last else None
+    sources = {name: _source(rule, name) for name, rule in last.items()}
+    sources.update((f"labels.{key}", _source(rule, "labels")) for key, (_, rule) in labels.items())
     return Ruling(
         host=Choice(fill(str(template.value), service, domain), template.source),
-        namespace=_last(rules, "namespace"),
-        port=_last(rules, "port"),
-        protocol=_last(rules, "protocol"),
-        labels=tuple(sorted(labels.items())),
-        clusters=next((rule.clusters for rule in reversed(rules) if rule.clusters is not None), None),
-        warning=warning is None or warning.value == "include",
-        skip=skip if skip is not None and skip.value else None,
+        aliases=tuple(sorted({fill(alias, service, domain) for alias in aliases or ()})),
+        namespace=choice("namespace"),
+        port=choice("port"),
+        protocol=choice("protocol"),
+        labels=tuple(sorted((key, value) for key, (value, _) in labels.items())),
+        clusters=last["clusters"].clusters if "clusters" in last else None,
+        secure="secure" in last and bool(last["secure"].secure),
+        export_to=last["export_to"].export_to if "export_to" in last else None,
+        identity=last["identity"].identity if "identity" in last else None,
+        warning="warning" not in last or last["warning"].warning == "include",
+        skip=choice("skip") if "skip" in last and last["skip"].skip else None,
+        sources=tuple(sorted(sources.items())),
     )
 
 
-def _last(rules: Sequence[Rule], name: str) -> Choice | None:
-    """Return the value of a field in the last rule that has one."""
-    for rule in reversed(rules):
-        value = getattr(rule, name)
-        if value is not None:
-            return Choice(value, f"rules[{rule.number}].{name}")
-    return None
+def _source(rule: Rule, name: str) -> str:
+    return f"rules[{rule.number}].{name}"

@@ -50,6 +50,7 @@ class LaneReport:
     """How one cluster is being served; times are monotonic seconds."""
 
     policy: Policy
+    paused: bool  # by an operator
     read: bool
     error: str
     objects: int

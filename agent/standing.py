@@ -86,7 +86,7 @@ def count_minute(standing: Standing, waiting: Iterable[Waiting], limits: Limits,
 
 def begin_epoch(standing: Standing, now: float) -> Standing:
     """Begin another life of the registry's data: what is not seen in it will be held."""
-    return replace(standing, epoch=standing.epoch + 1, epoch_began=now, index=0)
+    return replace(standing, epoch=standing.epoch + 1, epoch_began=now, index=0, versions=())
 
 
 def added(one: Count, other: Count) -> Count:

@@ -2,17 +2,21 @@
 
 Every endpoint is one WorkloadEntry, named by the endpoint; the ServiceEntry is
 named by the host, selects them by label, and depends on the host alone. What is
-invalid is named in ``rejected`` and stops nothing else.
+invalid is named in ``rejected`` and stops nothing else. An alias is one more
+ServiceEntry that selects the same.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
 from json import JSONEncoder
 
+from agent.clusters.objects import content_digest
 from agent.merge import Endpoint, Host
 from agent.naming import host_label, host_problem, service_label, workload_entry_name
 from agent.validity import (
+    account_problem,
     address_problem,
+    export_problem,
     is_reserved,
     label_problem,
     locality_problem,
@@ -33,7 +37,6 @@ from state.model import (
     WORKLOAD_ENTRY,
     Resource,
     ResourceKey,
-    digest_of,
 )
 
 PORT_NAME = "main"  # one constant name: an endpoint that lacks a port's name is served at the wrong number
@@ -70,8 +73,8 @@ def translate(host: Host, *, owner: str, cluster: str, namespace: str) -> Transl
             resources.extend(entry)
             if problems:
                 rejected.extend(f"{_where(name, endpoint)}: {problem}" for problem in problems)
-    entry, problems = _service_entry(host, owner, namespace)
-    resources.extend(entry)
+    entries, problems = _service_entries(host, owner, namespace)
+    resources.extend(entries)
     for labels in dict.fromkeys(endpoint.labels for endpoint in host.endpoints):
         problems.extend(_ruled_labels(labels)[1])
     rejected.extend(f"host {name}: {problem}" for problem in dict.fromkeys(problems))
@@ -87,6 +90,9 @@ def _workload_entry(host: str, endpoint: Endpoint, owner: str, namespace: str) -
     if fatal:
         return [], [fatal]
     labels, problems = _labels(host, endpoint, owner)
+    account, problem = _account(endpoint)
+    if problem:
+        problems.append(problem)
     spec: dict[str, object] = {"address": endpoint.address, "ports": {PORT_NAME: endpoint.port}}
     if endpoint.locality:
         if problem := locality_problem(endpoint.locality):
@@ -97,7 +103,9 @@ def _workload_entry(host: str, endpoint: Endpoint, owner: str, namespace: str) -
     if problem := weight_problem(endpoint.weight):
         problems.append(problem)
         spec["weight"] = 1
-    digest = digest_of({"labels": labels, "source": source, "spec": spec})
+    if account:
+        spec["serviceAccount"] = account
+    digest = content_digest(labels, source, spec)
     entry = Resource(
         key=ResourceKey(WORKLOAD_ENTRY, namespace, workload_entry_name(host, endpoint.address, endpoint.port)),
         labels=labels,
@@ -116,8 +124,8 @@ def _labels(host: str, endpoint: Endpoint, owner: str) -> tuple[dict[str, str], 
         HOST_LABEL: host_label(host),
         OWNER_LABEL: owner,
         CANONICAL_NAME: service_label(endpoint.service),
-        # No identity: a registry cannot grant one, so a client must not expect one.
-        TLS_MODE: "disabled",
+        # A registry cannot grant an identity: without a rule's, a client must not expect one.
+        TLS_MODE: endpoint.identity.tls if endpoint.identity and _account(endpoint)[0] else "disabled",
     }
     if endpoint.version:
         if problem := label_problem(CANONICAL_REVISION, endpoint.version):
@@ -142,8 +150,17 @@ def _ruled_labels(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[tuple[str,
     return tuple(usable), tuple(problems)
 
 
-def _service_entry(host: Host, owner: str, namespace: str) -> tuple[list[Resource], list[str]]:
-    """Return a host's object, if it can have one, and what is wrong with the host."""
+def _account(endpoint: Endpoint) -> tuple[str, str]:
+    """Return the service account that a rule grants to an endpoint, "" for none, and what is wrong with it."""
+    if endpoint.identity is None:
+        return "", ""
+    account = endpoint.identity.service_account
+    problem = account_problem(account)
+    return ("", f"{problem}: it gets no identity") if problem else (account, "")
+
+
+def _service_entries(host: Host, owner: str, namespace: str) -> tuple[list[Resource], list[str]]:
+    """Return the objects of a host and its aliases, if it can have them, and what is wrong with the host."""
     name = host.key.host
     number = int(host.port.value)
     if problem := port_problem(number):
@@ -156,20 +173,54 @@ def _service_entry(host: Host, owner: str, namespace: str) -> tuple[list[Resourc
             problems.append(f"{problem} ({host.protocol.source})")
         else:
             port["protocol"] = protocol
-    entry = Resource(
-        key=ResourceKey(SERVICE_ENTRY, namespace, name),
-        labels={MANAGED_BY: PRODUCT},
-        annotations={AUTHOR: owner},
-        spec={
-            "hosts": [name],
-            "location": "MESH_INTERNAL",
-            "resolution": "STATIC",
-            "ports": [port],
-            "workloadSelector": {"labels": {HOST_LABEL: host_label(name)}},
-        },
-        kept=host.kept,
-    )
-    return [entry], problems
+    names, unusable = _aliases(host)
+    exported, unfit = _exported(host.export_to, namespace)
+    spec: dict[str, object] = {
+        "location": "MESH_INTERNAL",
+        "resolution": "STATIC",
+        "ports": [port],
+        "workloadSelector": {"labels": {HOST_LABEL: host_label(name)}},
+        **({"exportTo": exported} if exported else {}),
+    }
+    entries = [
+        Resource(
+            key=ResourceKey(SERVICE_ENTRY, namespace, one),
+            labels={MANAGED_BY: PRODUCT},
+            annotations={AUTHOR: owner},
+            spec={"hosts": [one], **spec},
+            kept=host.kept,
+        )
+        for one in (name, *names)
+    ]
+    return entries, [*problems, *unusable, *unfit]
+
+
+def _aliases(host: Host) -> tuple[list[str], list[str]]:
+    """Return the aliases that can be hosts, and what is wrong with the others."""
+    usable: list[str] = []
+    problems: list[str] = []
+    for alias in host.aliases:
+        if problem := "it is the host itself" if alias == host.key.host else host_problem(alias):
+            problems.append(f"alias {alias!r}: {problem}")
+        else:
+            usable.append(alias)
+    return usable, problems
+
+
+def _exported(namespaces: tuple[str, ...] | None, own: str) -> tuple[list[str], list[str]]:
+    """Return the namespaces as Istio takes them (none twice, ``*`` alone), and what is wrong with the others.
+
+    Where none is left, the host is seen in its own namespace only: a mistake must show it to nobody else.
+    """
+    if namespaces is None:
+        return [], []
+    problems = [problem for one in namespaces if (problem := export_problem(one))]
+    if "*" in namespaces:
+        return ["*"], problems
+    usable = {one for one in namespaces if not export_problem(one)}
+    if own in usable:
+        usable.discard(".")
+    return sorted(usable) or ["."], problems
 
 
 def _owner_problem(owner: str) -> str:

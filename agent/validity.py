@@ -80,6 +80,19 @@ def namespace_problem(namespace: str) -> str:
     return "" if is_dns_label(namespace) else f"namespace {namespace!r} is no DNS label"
 
 
+def export_problem(namespace: str) -> str:
+    """Tell why a text is no place that a ServiceEntry can be exported to."""
+    if namespace in (".", "*") or is_dns_label(namespace):
+        return ""
+    return f'exportTo {namespace!r} is no namespace, nor "." or "*"'
+
+
+@lru_cache(maxsize=4096)
+def account_problem(account: str) -> str:
+    """Tell why a text is no name of a Kubernetes service account."""
+    return "" if _is_subdomain(account) else f"service account {account[:NAME_LENGTH]!r} is no DNS name"
+
+
 @lru_cache(maxsize=16384)
 def label_problem(key: str, value: str) -> str:
     """Tell why a pair is no label (https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/)."""

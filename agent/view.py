@@ -6,7 +6,7 @@ One lock guards it all: a change is judged, remembered and placed before the nex
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from agent import guard
 from agent.belief import Belief
 from agent.hosts import HostIndex, Place
 from agent.merge import Host, HostKey, Registration, host_key, merge
+from agent.naming import host_label
 from agent.rules import Rules
 from agent.serving import Heard
 from agent.standing import HELD, added, begin_epoch, count_kept, count_minute
@@ -140,9 +141,9 @@ class View:
         """Bring the index of hosts up to date for one service; return its hosts before and after."""
         belief = self.beliefs[registry]
         instances = belief.services.get(service, {}).values()
-        return self._index.put(
-            (registry, service), (host_key(belief.rules.ruling(registry, instance)) for instance in instances)
-        )
+        rulings = {belief.rules.ruling(registry, instance) for instance in instances}
+        aliases = ((host_key(ruling), alias) for ruling in rulings if not ruling.skip for alias in ruling.aliases)
+        return self._index.put((registry, service), map(host_key, rulings), aliases)
 
     def _tell(self, hosts: Collection[HostKey], heard: Heard) -> None:
         if hosts:
@@ -241,6 +242,15 @@ class View:
         """Return all hosts."""
         with self.lock:
             return list(self._index.hosts())
+
+    def claimants(self, alias: str, namespace: str, own: str) -> Iterator[Host]:
+        """Yield the hosts in a namespace that have an alias, by name; ``own`` is a cluster's own namespace."""
+        with self.lock:
+            names = {host.host for host in self._index.claimants(alias) if (host.namespace or own) == namespace}
+        for name in sorted(names):  # one after the other: who asks for the first pays for no more
+            host = self.host(Place(namespace, host_label(name)), own)
+            if host is not None and alias in host.aliases:
+                yield host
 
     def passed(self, registry: str | None = None) -> bool:
         """Tell whether a registry, or every one, had a pass since the start."""

@@ -8,6 +8,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from agent.clusters import Cluster, Outcome
+from agent.clusters.objects import is_managed
 from agent.hosts import Place
 from agent.inbox import Inbox
 from agent.jobs import Done, Job, phases_of
@@ -29,6 +30,7 @@ class Writes:
         """``inbox`` is told how each write ended, from the writing threads."""
         self.jobs: dict[Place, Job] = {}
         self.held_back = False  # what has not begun to be written is not tried any more
+        self.paused = False  # by an operator: neither is it then, until that ends
         self._cluster = cluster
         self._inbox = inbox
         self._turns: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -91,7 +93,7 @@ class Writes:
                 logger.exception("cluster %s: a writing thread failed", self._cluster.name)
 
     def _write(self, job: Job, batch: Sequence[Change]) -> None:
-        if self.held_back:
+        if self.held_back or self.paused:
             self._inbox.finish(job, [Done(job, change, tried=False) for change in batch])
             return
         try:
@@ -127,6 +129,19 @@ class Writes:
             tell(key, self._cluster.writers(key))
         except ClusterError as failure:
             tell(key, (f"unknown, {failure}",))
+
+    def look(self, key: ResourceKey) -> None:
+        """Look at an object of which a watch does not tell enough, from a writing thread."""
+        self._submit(partial(self._look, key))
+
+    def _look(self, key: ResourceKey) -> None:
+        try:
+            held = self._cluster.look(key)
+        except ClusterError as failure:
+            logger.debug("%s; it is asked for again", failure)
+            return
+        if held is not None and is_managed(held.labels):  # of what is not, or no more, the watch tells
+            self._inbox.answer(held)
 
     def stop(self) -> None:
         """End the threads that write, each after the call that it is in."""

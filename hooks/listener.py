@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Protocol
 
-from state.model import Reading, Snapshot
+from state.model import Instance, InstanceKey, Reading, Snapshot
 
 
 class Listener(Protocol):
@@ -11,6 +11,9 @@ class Listener(Protocol):
 
     def services(self) -> Collection[str]:
         """Return the services of which an instance is believed."""
+
+    def known(self, key: InstanceKey) -> Instance | None:
+        """Return what is believed of an instance."""
 
     def services_of(self, node: str) -> Collection[str]:
         """Return the services of which an instance on a node is believed."""
@@ -20,6 +23,12 @@ class Listener(Protocol):
 
     def loses(self, snapshot: Snapshot) -> bool:
         """Tell whether an instance that is believed is missing in a snapshot, or its node critical."""
+
+    def removed(self, snapshot: Snapshot) -> Collection[InstanceKey]:
+        """Return the believed instances that a snapshot lacks or takes out of service, but for those in grace."""
+
+    def seen(self, service: str) -> bool:
+        """Tell whether this life of the registry's data has shown a service; what others lack at first is held."""
 
     def hear(self, reading: Reading) -> Collection[str]:
         """Judge a reading and act on it; return the services whose content changed."""

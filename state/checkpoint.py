@@ -19,9 +19,9 @@ from typing import IO, Any, NamedTuple
 
 from sqlite_utils import Database
 
-from state import codec, shared
+from state import codec, shared, waiting_row
 from state.errors import StateError
-from state.model import Count, InstanceKey, Observed, Reason, ResourceKey, Standing, Waiting
+from state.model import SERVICE_ENTRY, Count, InstanceKey, Observed, ResourceKey, Standing, Waiting
 from state.schema import HISTORY
 from state.store import copy_database, lock, open_database
 
@@ -43,6 +43,15 @@ class Applied:
     unneeded: float | None = None
 
 
+class Forsaken(NamedTuple):
+    """For how many seconds another owner's ServiceEntry was seen without a WorkloadEntry of its author."""
+
+    key: ResourceKey
+    uid: str
+    author: str
+    seconds: float
+
+
 class Carried(NamedTuple):
     """Under which configuration and version a cluster's last whole plan was carried out.
 
@@ -55,7 +64,10 @@ class Carried(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One line of history; ``at`` in seconds since 1970, ``lag`` in seconds."""
+    """One line of history; ``at`` in seconds since 1970, ``lag`` in seconds.
+
+    ``registry`` is the one whose word led to it, "" when none did.
+    """
 
     at: float
     cluster: str
@@ -63,6 +75,8 @@ class Event(NamedTuple):
     key: ResourceKey
     why: str
     lag: float | None
+    host: str = ""
+    registry: str = ""
 
 
 class Remembered(NamedTuple):
@@ -152,15 +166,17 @@ class Checkpoint:
                 Observed(intern(service), codec.load(text), epoch, int(index)) for service, text, epoch, index in rows
             )
         sql = "SELECT service, node, id, reason, word, waited, proofs, proved_ago FROM waiting WHERE registry = ?"
-        waiting = tuple(_waiting(row, now) for row in self._read(sql, [name]))
-        sql = "SELECT epoch, epoch_age, minutes, counted_ago, configuration, consul_index FROM registry WHERE name = ?"
-        for epoch, age, minutes, ago, configuration, index in self._read(sql, [name]):
+        waiting = tuple(waiting_row.load(row, now) for row in self._read(sql, [name]))
+        columns = "epoch, epoch_age, minutes, counted_ago, configuration, consul_index, versions"
+        sql = f"SELECT {columns} FROM registry WHERE name = ?"
+        for epoch, age, minutes, ago, configuration, index, versions in self._read(sql, [name]):
             standing = Standing(
                 minutes=tuple(Count(*count) for count in json.loads(minutes)),
                 epoch=epoch,
                 epoch_began=None if age is None else now - age,
                 counted=now - ago,
                 index=int(index),
+                versions=tuple((url, version) for url, version in json.loads(versions)),
             )
             return Remembered(services, waiting, standing, configuration)
         return Remembered(services, waiting, None, "")
@@ -191,18 +207,28 @@ class Checkpoint:
                     execute("DELETE FROM observed WHERE registry = ? AND service = ?", [registry, observed.service])
             for waiting in waits:
                 marks = "?, ?, ?, ?, ?, ?, ?, ?, ?"
-                execute(f"INSERT OR REPLACE INTO waiting VALUES ({marks})", _row(registry, waiting, now))
+                execute(f"INSERT OR REPLACE INTO waiting VALUES ({marks})", waiting_row.dump(registry, waiting, now))
             for key in ended:
                 where = "registry = ? AND service = ? AND node = ? AND id = ?"
                 execute(f"DELETE FROM waiting WHERE {where}", [registry, *key])
             began = standing.epoch_began
             row = [registry, standing.epoch, None if began is None else now - began, json.dumps(standing.minutes)]
             execute(
-                "INSERT OR REPLACE INTO registry VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [*row, max(0.0, now - standing.counted), configuration, str(standing.index)],
+                "INSERT OR REPLACE INTO registry VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    *row,
+                    max(0.0, now - standing.counted),
+                    configuration,
+                    str(standing.index),
+                    json.dumps(standing.versions),
+                ],
             )
 
     # Clusters
+
+    def clusters(self) -> tuple[str, ...]:
+        """Return the names of all clusters that are remembered to hold anything."""
+        return tuple(name for (name,) in self._read("SELECT DISTINCT cluster FROM applied ORDER BY cluster"))
 
     def applied(self, cluster: str) -> dict[ResourceKey, Applied]:
         """Return what a cluster acknowledged."""
@@ -235,9 +261,26 @@ class Checkpoint:
             where = "cluster = ? AND kind = ? AND namespace = ? AND name = ?"
             database.conn.executemany(f"DELETE FROM applied WHERE {where}", [[cluster, *key] for key in gone])
             database.conn.executemany(
-                "INSERT INTO history (at, cluster, action, kind, namespace, name, why, lag)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [[e.at, e.cluster, e.action, *e.key, e.why, e.lag] for e in events],
+                "INSERT INTO history (at, cluster, action, kind, namespace, name, why, lag, host, registry)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [[e.at, e.cluster, e.action, *e.key, e.why, e.lag, e.host, e.registry] for e in events],
+            )
+
+    def forsaken(self, cluster: str) -> list[Forsaken]:
+        """Return the ServiceEntries whose authors had left their hosts, and for how long."""
+        sql = "SELECT namespace, name, uid, author, seconds FROM forsaken WHERE cluster = ? ORDER BY namespace, name"
+        return [
+            Forsaken(ResourceKey(SERVICE_ENTRY, namespace, name), uid, author, seconds)
+            for namespace, name, uid, author, seconds in self._read(sql, [cluster])
+        ]
+
+    def set_forsaken(self, cluster: str, rows: Iterable[Forsaken]) -> None:
+        """Remember these ServiceEntries of a cluster whose authors have left their hosts, and no others."""
+        with self.transaction() as database:
+            database.conn.execute("DELETE FROM forsaken WHERE cluster = ?", [cluster])
+            database.conn.executemany(
+                "INSERT INTO forsaken VALUES (?, ?, ?, ?, ?, ?)",
+                [[cluster, row.key.namespace, row.key.name, row.uid, row.author, row.seconds] for row in rows],
             )
 
     def carried(self, cluster: str) -> Carried | None:
@@ -250,6 +293,26 @@ class Checkpoint:
         with self.transaction() as database:
             database.table("cluster").upsert({"name": cluster, **carried._asdict()}, pk="name")
 
+    def history(self, host: str = "", most: int = 100) -> list[Event]:
+        """Return what was written last, the newest first, of one host or of all."""
+        where, parameters = (" WHERE host = ?", [host]) if host else ("", [])
+        columns = "at, cluster, action, kind, namespace, name, why, lag, host, registry"
+        rows = self._read(f"SELECT {columns} FROM history{where} ORDER BY id DESC LIMIT ?", [*parameters, most])
+        return [
+            Event(at, cluster, action, ResourceKey(kind, namespace, name), why, lag, of, registry)
+            for at, cluster, action, kind, namespace, name, why, lag, of, registry in rows
+        ]
+
+    def paused(self) -> frozenset[str]:
+        """Return the clusters that an operator has paused."""
+        return frozenset(name for (name,) in self._read("SELECT cluster FROM paused"))
+
+    def set_paused(self, cluster: str, *, paused: bool) -> None:
+        """Remember that an operator has paused a cluster, or resumed it."""
+        sql = "INSERT OR IGNORE INTO paused VALUES (?)" if paused else "DELETE FROM paused WHERE cluster = ?"
+        with self.transaction() as database:
+            database.conn.execute(sql, [cluster])
+
     def trim(self) -> None:
         """Keep the history bounded."""
         with self.transaction() as database:
@@ -261,21 +324,3 @@ class Checkpoint:
 @lru_cache(shared.LATELY)
 def _labels(text: str) -> tuple[str, ...]:
     return shared.words(tuple(json.loads(text)))
-
-
-def _waiting(row: Sequence[Any], now: float) -> Waiting:
-    service, node, identity, reason, word, waited, proofs, proved_ago = row
-    return Waiting(
-        key=InstanceKey(service, node, identity),
-        reason=Reason(reason),
-        word=None if word is None else codec.decode(json.loads(word)),
-        since=now - waited,
-        proofs=proofs,
-        proved=now - proved_ago,
-    )
-
-
-def _row(registry: str, waiting: Waiting, now: float) -> list[Any]:
-    word = None if waiting.word is None else json.dumps(codec.encode(waiting.word))
-    waited, proved_ago = max(0.0, now - waiting.since), max(0.0, now - waiting.proved)
-    return [registry, *waiting.key, waiting.reason, word, waited, waiting.proofs, proved_ago]

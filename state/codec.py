@@ -40,7 +40,7 @@ def decode(record: dict[str, Any]) -> Instance:
             given[name] = shared.words(tuple(given[name]))
     if "metadata" in given:
         given["metadata"] = shared.pairs(tuple((key, value) for key, value in given["metadata"]))
-    for name in ("locality", "version", "service_port_from", "protocol"):
+    for name in ("locality", "version", "service_port_from", "protocol", "proven", "proven_secure"):
         if name in given:
             given[name] = intern(given[name])
     if "absent_because" in given:

@@ -12,6 +12,7 @@ PRODUCT = "isthmus"
 HOST_LABEL = "isthmus.mesh/host"
 OWNER_LABEL = "isthmus.mesh/owner"
 AUTHOR = "isthmus.mesh/author"
+INHERITED = "isthmus.mesh/inherited"
 SOURCE = "isthmus.mesh/source"
 DIGEST = "isthmus.mesh/digest"
 
@@ -27,11 +28,18 @@ class Absence(StrEnum):
     CRITICAL = "critical"
     NODE_CRITICAL = "node critical"
     MAINTENANCE = "maintenance"
+    DOWN = "DOWN"
+    OUT_OF_SERVICE = "OUT_OF_SERVICE"
+    STARTING = "STARTING"
+    UNKNOWN = "UNKNOWN"
     REJECTED = "rejected"
 
 
+Versions = tuple[tuple[str, int], ...]
+
+
 class InstanceKey(NamedTuple):
-    """The identity of a registration inside one registry."""
+    """The identity of a registration inside one registry; Eureka has no nodes, so ``node`` is empty there."""
 
     service: str
     node: str
@@ -46,9 +54,13 @@ class Instance:
     ``rejected`` (the reason, with the value). ``dropped`` names optional values
     that were invalid and are ignored. ``weight`` is the one that applies to the
     instance as it is (passing or warning). ``service_port_from`` is where in the
-    registration ``service_port`` stands. ``registered`` orders registrations inside
-    one registry (Consul: CreateIndex). ``restored`` marks one that was made
-    of a cluster's objects: nothing but its address and port is known.
+    registration ``service_port`` stands. ``secure_port`` is 0 unless the instance
+    has, besides ``port``, another one for TLS, which a rule may choose. ``proven``
+    and ``proven_secure`` are what the registry proves of the protocol on either
+    (Consul: checks of the port; Eureka: which kind of port it is), or empty.
+    ``registered`` orders registrations inside one registry (Consul: CreateIndex;
+    Eureka: registrationTimestamp). ``restored`` marks one that was made of a
+    cluster's objects: nothing but its address and port is known.
     """
 
     key: InstanceKey
@@ -64,6 +76,9 @@ class Instance:
     service_port: int = 0
     service_port_from: str = ""
     protocol: str = ""
+    secure_port: int = 0
+    proven: str = ""
+    proven_secure: str = ""
     registered: int = 0
     rejected: str = ""
     dropped: tuple[str, ...] = ()
@@ -80,12 +95,15 @@ class Snapshot:
     """All instances of one service in one registry; what is not listed is gone.
 
     A reader that cannot see the whole service raises instead of sending a part
-    of it: stale beats partial. ``index`` is Consul's X-Consul-Index.
+    of it: stale beats partial. ``index`` is Consul's X-Consul-Index. ``unread`` are
+    registrations of which it says nothing, neither that they are there nor that they
+    are gone: Eureka's cache lacks them, and the registry itself did not confirm it yet.
     """
 
     service: str
     instances: tuple[Instance, ...] = ()
     index: int = 0
+    unread: frozenset[InstanceKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +113,8 @@ class Reading:
     ``complete`` marks the end of a pass; ``begun`` counts the passes begun since
     the start, so it is the pass's own number when complete. ``heard`` is the
     monotonic time, in seconds, at which the registry told. ``index`` is the
-    highest one that a list of the registry had by then.
+    highest one that a list of the registry had by then. ``versions`` are, by
+    URL, the versions of the last deltas of Eureka's servers, sorted.
     """
 
     registry: str
@@ -104,6 +123,7 @@ class Reading:
     begun: int
     complete: bool = False
     index: int = 0
+    versions: Versions = ()
 
 
 class Reason(StrEnum):
@@ -166,7 +186,8 @@ class Standing:
     ``left`` is what is believed and does not wait. ``minutes`` are ten counts of
     what was left, oldest first, empty before the first pass ever. ``epoch_began``
     is in monotonic seconds, None for an epoch that counts as old; ``index`` is the
-    highest one of a list seen in it. ``counted`` is when the last minute was counted.
+    highest one of a list seen in it, ``versions`` are those of Eureka's servers.
+    ``counted`` is when the last minute was counted.
     """
 
     left: Count = Count(0, 0)
@@ -175,6 +196,7 @@ class Standing:
     epoch_began: float | None = None
     counted: float = 0.0
     index: int = 0
+    versions: Versions = ()
 
     @property
     def baseline(self) -> Count:
@@ -226,6 +248,11 @@ class Resource:
 _canonical = JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
+def canonical(content: object) -> str:
+    """Return a value's canonical JSON."""
+    return _canonical(content)
+
+
 def digest_of(content: object) -> str:
     """Return the SHA-256, in hex, of a value's canonical JSON."""
     return sha256(_canonical(content).encode("utf-8", "surrogatepass")).hexdigest()
@@ -238,7 +265,8 @@ class Held:
     ``spec_digest`` is the digest of the spec that is there, or empty when it is
     not known to be what was last read or written. ``own_labels`` are the keys
     of the labels that are known to be ours, whatever is desired now. ``endpoint``
-    is a WorkloadEntry's address and port as last read, None when they were not.
+    is a WorkloadEntry's address and port as last read, None when they were not;
+    ``spec`` a ServiceEntry's spec as JSON, empty when it is not known to be what is there.
     """
 
     key: ResourceKey
@@ -250,6 +278,7 @@ class Held:
     spec_digest: str = ""
     own_labels: tuple[str, ...] = ()
     endpoint: tuple[str, int] | None = None
+    spec: str = ""
 
     @property
     def host(self) -> str:

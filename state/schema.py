@@ -65,6 +65,22 @@ MIGRATIONS = (
     """
     ALTER TABLE registry ADD COLUMN consul_index TEXT NOT NULL DEFAULT '0'; -- the highest of its lists' in the epoch
     """,
+    """
+    ALTER TABLE registry ADD COLUMN versions TEXT NOT NULL DEFAULT '[]'; -- JSON: of Eureka's servers, [URL, version]
+    ALTER TABLE history ADD COLUMN host TEXT NOT NULL DEFAULT '';
+    ALTER TABLE history ADD COLUMN registry TEXT NOT NULL DEFAULT '';   -- whose word led to it
+    CREATE INDEX history_of_host ON history (host, id);
+    CREATE TABLE paused (cluster TEXT PRIMARY KEY) STRICT;              -- by an operator, until resumed
+    CREATE TABLE forsaken (                                             -- ServiceEntries of other owners
+        cluster TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        author TEXT NOT NULL,
+        seconds REAL NOT NULL,     -- for which the author was seen without a WorkloadEntry on the host
+        PRIMARY KEY (cluster, namespace, name)
+    ) STRICT;
+    """,
 )
 VERSION = len(MIGRATIONS)
 HISTORY = 10_000  # rows that are kept

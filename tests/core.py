@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from agent.clusters.objects import spec_of
 from agent.merge import Endpoint, Host, HostKey, Registration
 from agent.rules import Choice, Ruling
 from state.model import Held, Instance, InstanceKey, Reason, Resource, digest_of
@@ -47,6 +48,7 @@ def endpoint(address: str = "10.1.2.3", port: int = 8443, **fields: Any) -> Endp
         "version": "",
         "service": "orders",
         "labels": (),
+        "identity": None,
         "clusters": None,
         "sources": (("dc1", "orders", "node-1", "orders-1"),),
         "kept": False,
@@ -68,5 +70,6 @@ def held(resource: Resource, **fields: Any) -> Held:
         "annotations": dict(resource.annotations),
         "spec_digest": digest_of(resource.spec),
         "own_labels": tuple(sorted(resource.labels)),
+        "spec": spec_of(resource.key.kind, resource.spec),
     }
     return Held(key=resource.key, **{**values, **fields})

@@ -45,6 +45,7 @@ class World:
         self.begun = 0
         self.truth: dict[InstanceKey, Instance] = {one.key: one for one in instances}
         self.belief = Belief("dc1", rules, NOTHING, "", now)
+        self.silent: set[InstanceKey] = set()  # of which the registry says neither that they are there nor that not
         self.before: list[Callable[[Reading, Collection[InstanceKey]], None]] = []  # told of each reading,
         self.after: list[Callable[[], None]] = []  # and when it was judged
         self.stored: list[_Stored] = []
@@ -72,13 +73,15 @@ class World:
     # What is heard of it
 
     def snapshot(self, service: str) -> Snapshot:
-        return Snapshot(service, tuple(self.truth[key] for key in self.listed(service)), index=7)
+        silent = frozenset(key for key in self.silent if key.service == service)
+        listed = tuple(self.truth[key] for key in self.listed(service) if key not in silent)
+        return Snapshot(service, listed, index=7, unread=silent)
 
     def look(self, service: str = "web") -> Verdict:
         snapshots = [self.snapshot(service)]
         if not snapshots[0].instances and self.doubts(snapshots[0]):
             listed = {key.service for key in self.truth}
-            snapshots += [Snapshot(name) for name in sorted(set(self.belief.services) - listed - {service})]
+            snapshots += [self.snapshot(name) for name in sorted(set(self.belief.services) - listed - {service})]
         return self.hear(snapshots)
 
     def whole_pass(

@@ -8,9 +8,9 @@ from typing import Any, Self
 from agent.listening import RegistryListener
 from agent.rules import Rules
 from agent.view import View
-from hooks.consul.found import Source
 from hooks.consul.loop import ConsulLoop
 from hooks.consul.settings import ConsulSettings
+from hooks.found import Source
 from state.checkpoint import Checkpoint
 from state.limits import Limits
 from state.model import Instance, Reading
@@ -72,6 +72,11 @@ class Hearing:
     def changes(self) -> dict[Source, int]:
         """Count the changes that each source has found, where it has found any."""
         return {source: one.changes for source, one in self.loop.report().found.items() if one.changes}
+
+    def parked(self) -> int:
+        """Count the services whose own query waits now."""
+        report = self.loop.report().parked
+        return report.parked if report else 0
 
     def wakeups(self, source: Source) -> int:
         """Count the services that a source was the first to mark."""

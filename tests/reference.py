@@ -26,11 +26,13 @@ A running agent takes a changed file on `SIGHUP`, or refuses all of it and goes 
 """
 TITLES = {
     "ConsulPart": "A registry of type consul",
+    "EurekaPart": "A registry of type eureka",
     "KubeconfigPart": "A cluster by kubeconfig",
     "ServerPart": "A cluster by URL, CA and token",
     "DirectoryPart": "A cluster that is a directory",
     "RulePart": "A rule",
     "MatchPart": "`match` of a rule",
+    "IdentityPart": "`identity` of a rule",
     "ReceiverPart": "`receiver`",
 }
 Schema = Mapping[str, Any]

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from agent.check.finding import CONFIGURATION, Finding, note, ok, warning
+from agent.check.hosts import names
 from agent.config.settings import Config
 from agent.words import count
+from hooks.consul.settings import ConsulSettings
 
 
 def relations(config: Config) -> list[Finding]:
@@ -44,15 +46,25 @@ def _unused_rules(config: Config) -> Iterable[Finding]:
 
 
 def _twice(config: Config) -> Iterable[Finding]:
-    seen: dict[tuple[str, str], str] = {}
-    for name, settings in config.registries.items():
-        first = seen.setdefault(_asked(config, name), name)
-        if first != name:
-            yield _same(first, name, f"{settings.url} {settings.datacenter}".strip())
+    seen: dict[str, str] = {}
+    for name in config.registries:
+        for asked in sorted(_asked(config, name)):
+            first = seen.setdefault(asked, name)
+            if first != name:
+                yield _same(first, name, _kind(config, name), asked)
+                break
 
 
-def _asked(config: Config, name: str) -> tuple[str, str]:
-    return config.registries[name].url, config.registries[name].datacenter
+def _asked(config: Config, name: str) -> frozenset[str]:
+    """Return what is asked of which server: of a Consul one thing, of each server of a Eureka cluster the same."""
+    settings = config.registries[name]
+    if isinstance(settings, ConsulSettings):
+        return frozenset({f"{settings.url} {settings.datacenter}".strip()})
+    return frozenset(settings.urls)
+
+
+def _kind(config: Config, name: str) -> str:
+    return "datacenter" if isinstance(config.registries[name], ConsulSettings) else "Eureka cluster"
 
 
 def same_datacenter(config: Config, leaders: Mapping[str, tuple[str, str]]) -> Iterable[Finding]:
@@ -61,13 +73,13 @@ def same_datacenter(config: Config, leaders: Mapping[str, tuple[str, str]]) -> I
     for name, leader in leaders.items():
         other = first.setdefault(leader, name)
         if other != name and _asked(config, other) != _asked(config, name):
-            yield _same(other, name, f"{leader[0]}, whose leader is {leader[1]}")
+            yield _same(other, name, _kind(config, name), f"{leader[0]}, whose leader is {leader[1]}")
 
 
-def _same(first: str, second: str, what: str) -> Finding:
+def _same(first: str, second: str, kind: str, what: str) -> Finding:
     return warning(
         CONFIGURATION,
-        f"{first} and {second} are the same datacenter, {what}",
+        f"{first} and {second} are the same {kind}, {what}",
         "take one of them out: each registration is read and judged twice",
     )
 
@@ -78,6 +90,6 @@ def without_service(config: Config, services: Mapping[str, frozenset[str]]) -> I
         near = [name for name in config.registries if fnmatchcase(name, rule.match.registry)]
         if not near or not services.keys() >= set(near):
             continue
-        if not any(fnmatchcase(service, rule.match.service) for name in near for service in services[name]):
+        if not any(names(rule, service) for name in near for service in services[name]):
             seen = f"rules[{rule.number}] matches no service that is registered now: {rule.match.service!r}"
             yield note(CONFIGURATION, seen, "see whether its name is spelt as in the registry: case counts")

@@ -3,17 +3,18 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from agent.check.finding import Finding, Level, error, note, ok, registry, warning
 from agent.check.network import Server, advice, failed
+from agent.check.seen import Seen
 from agent.words import count
 from hooks.consul.client import ConsulClient, unaskable
 from hooks.consul.parked import SHARED
 from hooks.consul.settings import ConsulSettings
 from hooks.consul.sources import A_SOURCE, Sources
-from hooks.consul.token import read_token
 from hooks.consul.transport import Reply, Transport
+from hooks.secret import read_token
 from state.errors import RegistryError
 from state.limits import Limits
 
@@ -22,16 +23,6 @@ CUT = 200  # characters of an answer that is shown
 RAFT = "see which servers run, and whether they reach one another: `consul operator raft list-peers`"
 
 T = TypeVar("T")
-
-
-class Seen(NamedTuple):
-    """What a registry showed; what could not be seen is empty, or None."""
-
-    findings: tuple[Finding, ...]
-    datacenter: str = ""
-    leader: str = ""
-    acls: bool | None = None  # whether ACLs are on
-    services: frozenset[str] | None = None  # in scope
 
 
 class StopError(Exception):

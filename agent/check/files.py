@@ -10,8 +10,10 @@ from agent.check.finding import CONFIGURATION, Finding, cluster, error, ok, regi
 from agent.clusters.credentials import TokenFile
 from agent.clusters.settings import KubernetesSettings
 from agent.config import Config
+from agent.config.settings import RegistrySettings
 from hooks.consul.settings import ConsulSettings
-from hooks.consul.token import read_token
+from hooks.eureka.settings import EurekaSettings
+from hooks.secret import read_password, read_token
 from hooks.tokens import read_tokens
 from state.errors import ClusterError, ConfigurationError, RegistryError
 
@@ -19,8 +21,8 @@ from state.errors import ClusterError, ConfigurationError, RegistryError
 def files(config: Config) -> list[Finding]:
     """Return what is wrong with the files, each where it is used; one ``ok`` when nothing is."""
     found: list[Finding] = []
-    for name, consul in config.registries.items():
-        found += _consul(registry(name), consul)
+    for name, asked in config.registries.items():
+        found += _registry(registry(name), asked)
     for name, settings in config.clusters.items():
         if isinstance(settings, KubernetesSettings):
             found += _kubernetes(cluster(name), settings)
@@ -29,11 +31,14 @@ def files(config: Config) -> list[Finding]:
     return found or [ok(CONFIGURATION, "the files that it names are there and can be used")]
 
 
-def _consul(place: str, settings: ConsulSettings) -> Iterator[Finding]:
-    if (token := settings.token_file) is not None:
+def _registry(place: str, settings: RegistrySettings) -> Iterator[Finding]:
+    if isinstance(settings, ConsulSettings) and (token := settings.token_file) is not None:
         yield from _secret(
             place, token, lambda: read_token(token), f"write the ACL token's SecretID, and nothing else, into {token}"
         )
+    if isinstance(settings, EurekaSettings) and (password := settings.password_file) is not None:
+        remedy = f"write the password of {settings.username}, and nothing else, into {password}"
+        yield from _secret(place, password, lambda: read_password(password), remedy)
     if (ca := settings.ca_file) is not None:
         yield from _authorities(place, ca)
     if (certificate := settings.cert_file) is not None and (key := settings.key_file) is not None:

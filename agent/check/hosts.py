@@ -34,10 +34,11 @@ class Selecting(NamedTuple):
 class Prospect:
     """What may become of one service of one registry, or of any where the services are not known.
 
-    A namespace is "" for the cluster's own.
+    ``aliases`` are further hosts. A namespace is "" for the cluster's own.
     """
 
     hosts: frozenset[str]
+    aliases: frozenset[str]
     namespaces: frozenset[str]
     labels: Labels
 
@@ -54,27 +55,36 @@ def prospects(config: Config, services: Mapping[str, frozenset[str] | None]) -> 
 
 
 def _may_match(rule: Rule, registry: str, service: str | None) -> bool:
-    return fnmatchcase(registry, rule.match.registry) and (service is None or fnmatchcase(service, rule.match.service))
+    return fnmatchcase(registry, rule.match.registry) and (service is None or names(rule, service))
+
+
+def names(rule: Rule, service: str) -> bool:
+    """Tell whether a rule is for a service of that name, as it is registered or in lower case."""
+    return fnmatchcase(service, rule.match.service) or fnmatchcase(service.lower(), rule.match.service)
 
 
 def _prospect(config: Config, rules: Sequence[Rule], service: str | None) -> Prospect:
     certain = service is not None
-    hosts = frozenset[str]()
+    hosts = aliases = frozenset[str]()
     if service is not None:
         templates = _possible(rules, "host", DEFAULT_HOST, certain=True)
         hosts = frozenset(fill(str(template), service, config.domain) for template in templates)
+        further = {one for rule in rules for one in rule.aliases or ()}
+        aliases = frozenset(fill(template, service, config.domain) for template in further)
     labels: dict[str, frozenset[str] | None] = {}
     for rule in rules:
         for key, value in rule.labels:
             labels[key] = (labels.get(key) or frozenset()) | {value}
+    identities = {rule.identity.tls for rule in rules if rule.identity is not None}
     return Prospect(
         hosts=hosts,
+        aliases=aliases,
         namespaces=frozenset(map(str, _possible(rules, "namespace", "", certain=certain))),
         labels={
             **labels,
             MANAGED_BY: frozenset({PRODUCT}),
             OWNER_LABEL: frozenset({config.owner}),
-            TLS_MODE: frozenset({"disabled"}),
+            TLS_MODE: frozenset({"disabled", *identities}),
             HOST_LABEL: frozenset(map(host_label, hosts)) if certain else None,
             CANONICAL_NAME: None if service is None else frozenset({service_label(service)}),
             CANONICAL_REVISION: None,
@@ -106,7 +116,7 @@ def takers(config: Config, name: str, services: Iterable[Selecting], expected: S
 
 def rivals(name: str, foreign: Iterable[Selecting], expected: Sequence[Prospect]) -> Iterable[Finding]:
     """Yield the ServiceEntries of others in a cluster whose hosts are ours, too."""
-    hosts = frozenset(host for one in expected for host in one.hosts)
+    hosts = frozenset(host for one in expected for host in one.hosts | one.aliases)
     for entry in foreign:
         for host in sorted(hosts.intersection(entry.hosts)):
             yield _foreign(name, entry, host)

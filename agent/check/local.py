@@ -33,7 +33,7 @@ def check_state(config: Config) -> tuple[list[Finding], frozenset[tuple[str, str
             remembering(config, copy)
             known = frozenset((name, key.namespace) for name in config.clusters for key in copy.applied(name))
     except ConfigurationError as problem:
-        mend = "name the old owner again, or move the state file aside: what the old owner wrote stays until then"
+        mend = "name the old owner again, take its objects over with `isthmus adopt`, or move the state file aside"
         return [error(CONFIGURATION, problem.problems[0], mend)], frozenset()
     except (StateError, OSError) as problem:
         mend = (

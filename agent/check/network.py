@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import httpx
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -32,7 +33,7 @@ class Server:
 
 def failed(error: BaseException) -> bool:
     """Tell whether it is the connection that failed, rather than what the server answered."""
-    return any(isinstance(one, OSError | HTTPError) for one in _chain(error))
+    return any(isinstance(one, OSError | HTTPError | httpx.TransportError) for one in _chain(error))
 
 
 def advice(error: BaseException, server: Server) -> str:
@@ -51,10 +52,16 @@ _ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((socket.gaierror,), "mend the host name in {address}, or the DNS that should know it"),
     ((ConnectionRefusedError,), "nothing listens there: start {what}, or mend {address}"),
     ((NewConnectionError,), "mend the network between here and there, or {address}"),
-    ((ConnectTimeoutError,), "{what} is down, or a firewall drops what is sent to {url}; or mend {address}"),
-    ((ReadTimeoutError, TimeoutError), "{what} hangs or is overloaded, or something else listens there: restart it"),
     (
-        (ConnectionResetError, ProtocolError),
+        (ConnectTimeoutError, httpx.ConnectTimeout),
+        "{what} is down, or a firewall drops what is sent to {url}; or mend {address}",
+    ),
+    (
+        (ReadTimeoutError, TimeoutError, httpx.TimeoutException),
+        "{what} hangs or is overloaded, or something else listens there: restart it",
+    ),
+    (
+        (ConnectionResetError, ProtocolError, httpx.ProtocolError, httpx.ReadError, httpx.WriteError),
         "something there ends connections: see whether {what} listens there, and whether it speaks https or http",
     ),
 )

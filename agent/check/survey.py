@@ -6,15 +6,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from agent.check import configuration, consul, hosts, kubernetes
+from agent.check import configuration, consul, eureka, hosts, kubernetes
 from agent.check.directory import check_directory
 from agent.check.files import files
 from agent.check.finding import Finding, broken, cluster, error, registry
 from agent.check.local import check_places, check_state
 from agent.check.policy import policy
 from agent.check.rights import namespaces
+from agent.check.seen import Seen
 from agent.clusters.settings import KubernetesSettings
 from agent.config import Config
+from agent.config.settings import RegistrySettings
+from hooks.consul.settings import ConsulSettings
 from state.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -41,14 +44,16 @@ def survey(config: Config, *, running: bool, config_only: bool) -> Survey:
     state, remembered = check_state(config)
     named = files(config)
     found = [*configuration.relations(config), *named, *state, *check_places(config, running=running)]
-    policies = {name: policy(settings) for name, settings in config.registries.items()}
+    policies = {
+        name: policy(settings) for name, settings in config.registries.items() if isinstance(settings, ConsulSettings)
+    }
     if config_only:
         return Survey(tuple(found), policies)
     limits = _brief(config.limits)
     unusable = broken(named)
     with ThreadPoolExecutor(max_workers=max(1, len(config.registries) + len(config.clusters))) as pool:
         asked = {
-            name: pool.submit(consul.check_registry, settings, limits)
+            name: pool.submit(_check_registry, settings, limits)
             for name, settings in config.registries.items()
             if registry(name) not in unusable
         }
@@ -57,7 +62,7 @@ def survey(config: Config, *, running: bool, config_only: bool) -> Survey:
             for name in config.clusters
             if cluster(name) not in unusable
         }
-    registries = {name: _result(future, registry(name), consul.Seen) for name, future in asked.items()}
+    registries = {name: _result(future, registry(name), Seen) for name, future in asked.items()}
     clusters = {name: _result(future, cluster(name), kubernetes.Seen) for name, future in looked.items()}
     for name in registries:
         found += registries[name].findings
@@ -76,6 +81,12 @@ def _brief(limits: Limits) -> Limits:
         read_timeout=min(limits.read_timeout, ANSWER),
         write_timeout=min(limits.write_timeout, ANSWER),
     )
+
+
+def _check_registry(settings: RegistrySettings, limits: Limits) -> Seen:
+    if isinstance(settings, ConsulSettings):
+        return consul.check_registry(settings, limits)
+    return eureka.check_registry(settings, limits)
 
 
 def _check_cluster(config: Config, name: str, remembered: Iterable[tuple[str, str]], limits: Limits) -> kubernetes.Seen:
@@ -97,7 +108,7 @@ def _result(future: Future[S], place: str, seen: Callable[[tuple[Finding, ...]],
 
 
 def _together(
-    config: Config, registries: Mapping[str, consul.Seen], clusters: Mapping[str, kubernetes.Seen]
+    config: Config, registries: Mapping[str, Seen], clusters: Mapping[str, kubernetes.Seen]
 ) -> Iterable[Finding]:
     """Yield what only several targets together tell."""
     leaders = {name: (seen.datacenter, seen.leader) for name, seen in registries.items() if seen.leader}

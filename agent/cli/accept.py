@@ -1,13 +1,13 @@
 """``isthmus accept``."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import click
 
 from agent.cli.asking import Answer, NoAgentError, ask, ask_ours
+from agent.cli.consent import agreed
 from agent.cli.exits import FAILED, HELD, USAGE
 from agent.cli.logs import set_up_logging
 from agent.cli.once import show as show_outcome
@@ -16,7 +16,7 @@ from agent.cli.options import Options, Verb
 from agent.cli.tables import console, show_holds
 from agent.config import Config, load
 from agent.daemon import Agent
-from agent.holds import Row, accepts, removals, withheld
+from agent.holds import Row, accepts, removals, shown, withheld
 from agent.words import count, plain
 from state.errors import ClusterError, Fault, StateError
 
@@ -49,7 +49,9 @@ def command(options: Options, name: str, hold: str, yes: bool) -> int:
         return _accept_alone(options, config, name, hold, yes, silence)
     if not _agreed(options, rows, name, hold, yes):
         return 0
-    return _show(options, name, ask(config, "/v1/accept", {"name": name, "hold": hold}))
+    # While a person thinks, more may come to be held: what was not shown is not agreed to.
+    agreed_to = "" if yes else shown(row for row in rows if _is_asked(row, name, hold))
+    return _show(options, name, ask(config, "/v1/accept", {"name": name, "hold": hold, "shown": agreed_to}))
 
 
 def _accept_alone(options: Options, config: Config, name: str, hold: str, yes: bool, silence: NoAgentError) -> int:
@@ -88,14 +90,14 @@ def _agreed(options: Options, rows: list[Row], name: str, hold: str, yes: bool) 
     if hold and hold not in held:
         raise click.UsageError(f"{name} has no hold {hold!r}. Known are: {', '.join(sorted(held))}")
     show_holds(console(stderr=options.json), [held[hold]] if hold else list(held.values()))
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise click.UsageError("Nobody can be asked: standard input is no terminal. With --yes all of the above goes.")
-    if click.confirm("Let this go?", err=True):
+    if agreed("Let this go?", yes):
         return True
     _say(options, "Everything stays as it is.", accepted=0, still_held=len(held))
     return False
+
+
+def _is_asked(row: Row, name: str, hold: str) -> bool:
+    return row["name"] == name and accepts(row) and hold in ("", row["hold"])
 
 
 def _show(options: Options, name: str, answer: Answer) -> int:

@@ -35,6 +35,7 @@ def show(options: Options, agent: Agent, outcome: Outcome) -> int:
         clusters = {
             name: {
                 "policy": report.policy,
+                "paused": report.paused,
                 "error": report.error,
                 "objects": report.objects,
                 "writes": report.writes,
@@ -59,7 +60,7 @@ def _summary(report: LaneReport) -> str:
     if not report.read:
         return "could not be read"
     parts = [count(report.objects, "object"), count(report.writes, "write")]
-    if report.policy == "paused":
+    if report.paused or report.policy == "paused":
         parts.append(f"paused, {report.pending} waiting")
     elif report.pending:
         parts.append(f"{report.pending} not written")

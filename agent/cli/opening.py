@@ -1,13 +1,14 @@
 """From a configuration to an agent, and what all verbs do with one."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from agent.clusters import Cluster
 from agent.clusters.open import open_cluster
 from agent.config import Config
 from agent.daemon import Agent, OpenCluster, remembering
 from state.checkpoint import Checkpoint
+from state.errors import IsthmusError, StateError
 
 
 def clusters_of(config: Config) -> OpenCluster:
@@ -31,6 +32,17 @@ def working(config: Config) -> Iterator[Agent]:
             yield agent
         finally:
             agent.stop()
+
+
+@contextmanager
+def remembered_alone(config: Config, silence: IsthmusError) -> Iterator[Checkpoint]:
+    """Give the state file, no agent being there to ask; StateError when there is one, which says why it was not."""
+    with ExitStack() as stack:
+        try:
+            checkpoint = stack.enter_context(closing(Checkpoint.open(config.state)))
+        except StateError as error:
+            raise StateError(f"{silence}; and {error}") from error
+        yield remembering(config, checkpoint)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """``isthmus run``: what it needs is imported once signals are heeded, as that takes half a second."""
 
 import signal
+import sys
 from importlib import import_module
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -47,5 +48,7 @@ def command(options: Options) -> int:
     logged to standard error.
     """
     signals = Signals()
+    # httpx brings a command line of its own, which would draw in what is never used: 4 MB.
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]  # as if it could not be imported
     code: int = import_module("agent.cli.running").run(options, signals)
     return code

@@ -10,7 +10,7 @@ from rich.console import Console
 from agent.cli.asking import NoAgentError, ask_ours, copy_of_state
 from agent.cli.logs import set_up_logging
 from agent.cli.options import Options, Verb
-from agent.cli.tables import ago, console, lines, table
+from agent.cli.tables import ago, console, lines, named, table
 from agent.config import Config, load
 from agent.report import remembered
 from agent.words import count, plain, span
@@ -92,10 +92,13 @@ def _of(pair: Report) -> str:
 
 def _reading(one: Report) -> str:
     epoch = "" if one["epoch_seconds"] is None else f", begun {ago(one['epoch_seconds'])}"
-    found = f"index {one['index']}, epoch {one['epoch']}{epoch}"
+    eureka = one["eureka"]
+    found = f"{'index' if eureka is None else 'version'} {one['index']}, epoch {one['epoch']}{epoch}"
     if one["passes"]:
         found += f", {count(one['passes'], 'pass', 'passes')}, the last one in {span(one['pass_seconds'])}"
     found += f", {count(one['repairs'], 'repair')} by sweeps"
+    if eureka is not None:
+        return f"{found}, {_polled(eureka)}" if eureka["polls"] or eureka["full_reads"] else found
     parked = one["parked"]
     if not parked["budget"] or not one["passes"]:
         return found
@@ -103,8 +106,25 @@ def _reading(one: Report) -> str:
     return f"{found}, {parked['parked']} services parked of {parked['budget']} at most{shrunk}"
 
 
+def _polled(eureka: Report) -> str:
+    """Return how a Eureka is polled; who answers comes first, as another server means another view."""
+    server = f"asks {plain(eureka['server'])}" if eureka["server"] else "no server answers"
+    shared = ", where several servers seem to answer at one address" if eureka["shared"] else ""
+    why = ", ".join(f"{number} {reason}" for reason, number in eureka["full_reads"].items() if number)
+    reads = count(sum(eureka["full_reads"].values()), "full read") + (f" ({why})" if why else "")
+    told = [
+        f"{count(eureka['polls'], 'poll')} of which {eureka['unchanged']} told nothing new",
+        reads,
+        count(eureka["mismatches"], "mismatch", "mismatches"),
+        count(eureka["confirmations"], "confirmation"),
+    ]
+    if eureka["overlay"]:
+        told.append(f"{count(eureka['overlay'], 'instance')} known better than from the server's cache")
+    return f"{server}{shared}: {', '.join(told)}"
+
+
 def _named(row: Report) -> str:
-    return f"{row['service']}/{row['node']}/{row['id']}: {row['reason']}"
+    return f"{named(row)}: {row['reason']}"
 
 
 def _show_found(output: Console, registries: Report) -> None:

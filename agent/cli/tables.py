@@ -70,10 +70,10 @@ def show_holds(output: Console, rows: Sequence[Row]) -> None:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    instance = f"{row['service']}/{row['node']}/{row['id']}"
     port = f":{row['port']}" if row["port"] else ""
     address = f"[{row['address']}]" if ":" in row["address"] and port else row["address"]
-    return (row["hold"] or "-", instance, address + port, row["host"], span(row["waited_seconds"]), str(row["proofs"]))
+    waited, proofs = span(row["waited_seconds"]), str(row["proofs"])
+    return (row["hold"] or "-", named(row), address + port, row["host"], waited, proofs)
 
 
 def _show_deletions(output: Console, row: Row) -> None:
@@ -82,3 +82,8 @@ def _show_deletions(output: Console, row: Row) -> None:
         output.print(f"  {plain(name)}")
     output.print(f"  {plain(row['ends'])}")
     output.print()
+
+
+def named(row: Row) -> str:
+    """Return an instance's name; those of a Eureka have no node."""
+    return "/".join(part for part in (row["service"], row["node"], row["id"]) if part)

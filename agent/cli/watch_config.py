@@ -55,6 +55,11 @@ def command(options: Options, registry: str, handler: str, globs: tuple[str, ...
     if registry not in config.registries:
         raise click.UsageError(f"There is no registry {registry!r}. Known are: {', '.join(config.registries)}")
     settings = config.registries[registry]
+    if not isinstance(settings, ConsulSettings):
+        raise click.UsageError(
+            f"Registry {registry!r} is a Eureka, which has no watches: it is polled, every {settings.poll:g} s. "
+            "Watches are for registries of type consul."
+        )
     call = _handler(options.config, config.receiver, registry, handler)
     names = _names(settings, config.limits, globs) if globs else []
     watches = _watches(settings.datacenter, names, call)

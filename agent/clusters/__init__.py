@@ -54,3 +54,10 @@ class Cluster(Protocol):
 
     def close(self) -> None:
         """End every connection; calls in flight fail soon."""
+
+
+class Heritable(Cluster, Protocol):
+    """A place whose objects can become another owner's."""
+
+    def claim(self, held: Held, owner: str) -> Held:
+        """Make an object another owner's and change nothing else; Fault.CONFLICT when it is not the one held."""

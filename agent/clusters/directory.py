@@ -22,6 +22,7 @@ from time import monotonic
 from agent.clusters import Outcome
 from agent.clusters.documents import Document, DocumentsError, document_of, parse, render, stem_of
 from agent.clusters.files import remove_file, replace_file, stamp_of, yaml_files
+from agent.clusters.objects import claimed
 from agent.clusters.settings import DirectorySettings
 from agent.plan import Action, Change
 from state.errors import ClusterError, Fault
@@ -110,6 +111,21 @@ class DirectoryCluster:
     def update(self, resource: Resource, held: Held) -> Held:
         """Replace our part of an object, if it is still the one that is held."""
         return _there(self.write([Change(Action.UPDATE, resource.key, resource, held, "")]))
+
+    def claim(self, held: Held, owner: str) -> Held:
+        """Make an object another owner's, if it is still the one that is held; nothing else of it is changed."""
+        call = f"cluster {self.name}: get {held.key}"
+        with self._lock:
+            path = self._places.get(held.key)
+            documents = self._open(path, call).documents if path else ()
+            content = next((document.content for document in documents if document.key == held.key), None)
+        if content is None:
+            raise ClusterError(Fault.MISSING, f"{call}: it is not there")
+        try:
+            resource = claimed(held, content.get("spec"), owner)
+        except TypeError as error:
+            raise ClusterError(Fault.OBJECT, f"{call}: {path}: {error}") from None
+        return self.update(resource, replace(held, own_labels=()))
 
     def delete(self, held: Held) -> None:
         """Delete an object, if it is still the one that is held; that it was gone is success."""

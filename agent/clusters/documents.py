@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from agent.clusters.objects import annotations_after, endpoint_of, is_managed, labels_after
+from agent.clusters.objects import annotations_after, endpoint_of, is_managed, labels_after, spec_of
 from agent.naming import host_label
 from state.model import HOST_LABEL, SERVICE_ENTRY, WORKLOAD_ENTRY, Held, Resource, ResourceKey, digest_of
 
@@ -157,6 +157,7 @@ def _held(key: ResourceKey, content: Mapping[str, object], own_labels: tuple[str
         spec_digest=spec_digest,
         own_labels=own_labels,
         endpoint=endpoint_of(key.kind, content.get("spec")),
+        spec=spec_of(key.kind, content.get("spec")),
     )
 
 

@@ -172,7 +172,7 @@ def _carry(before: Record | None, record: Record) -> Record:
         return record
     held = record.held
     if not held.spec_digest and held.generation == before.held.generation:
-        held = replace(held, spec_digest=before.held.spec_digest, endpoint=before.held.endpoint)
+        held = replace(held, spec_digest=before.held.spec_digest, endpoint=before.held.endpoint, spec=before.held.spec)
     if not held.own_labels and before.held.own_labels:
         held = replace(held, own_labels=before.held.own_labels)
     return Record(held, record.rest)

@@ -1,6 +1,7 @@
 """A Kubernetes API server with Istio's definitions, as a place for resources."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Event
 from time import monotonic
@@ -12,7 +13,7 @@ from agent.clusters.api import Api
 from agent.clusters.faults import Call, unexpected
 from agent.clusters.known import Known, Overdue, Record, Sighting
 from agent.clusters.listing import read_list
-from agent.clusters.objects import annotations_after, is_managed, labels_after
+from agent.clusters.objects import annotations_after, claimed, is_managed, labels_after
 from agent.clusters.settings import KubernetesSettings
 from agent.clusters.watch import Watch, record_of
 from agent.plan import Change
@@ -146,6 +147,16 @@ class KubernetesCluster:
             body = {**resource.manifest(), "metadata": metadata}
             answer = self._api.request(call, "PUT", _path(*key), query=WRITE, body=body)
             return self._wrote(call, key, answer, resource)
+
+    def claim(self, held: Held, owner: str) -> Held:
+        """Make an object another owner's, if it is still the one that is held; nothing else of it is changed."""
+        call = self._call("get", held.key)
+        answer = self._api.request(call, "GET", _path(*held.key))
+        try:
+            resource = claimed(held, answer.get("spec"), owner)
+        except TypeError as error:
+            raise unexpected(call, f"no object of Kubernetes ({error})") from None
+        return self.update(resource, replace(held, own_labels=()))
 
     def delete(self, held: Held) -> None:
         """Delete an object, if it is still the one that is held; that it was gone is success."""

@@ -4,7 +4,21 @@ from collections.abc import Mapping
 from sys import intern
 
 from state import shared
-from state.model import MANAGED_BY, PRODUCT, WORKLOAD_ENTRY, Held, Resource, ResourceKey, digest_of
+from state.model import (
+    AUTHOR,
+    DIGEST,
+    MANAGED_BY,
+    OWNER_LABEL,
+    PRODUCT,
+    SERVICE_ENTRY,
+    SOURCE,
+    WORKLOAD_ENTRY,
+    Held,
+    Resource,
+    ResourceKey,
+    canonical,
+    digest_of,
+)
 
 OUR_PREFIX = "isthmus.mesh/"
 
@@ -27,6 +41,34 @@ def annotations_after(resource: Resource, held: Held) -> dict[str, str]:
     return dict(sorted((kept | dict(resource.annotations)).items()))
 
 
+def claimed(held: Held, spec: object, owner: str) -> Resource:
+    """Return an object as it is there, with another owner and without labels that may be somebody else's.
+
+    Raises TypeError when its spec is none.
+    """
+    if not isinstance(spec, Mapping):
+        raise TypeError(f"spec of {held.key} is {spec!r}")
+    labels, annotations = dict(held.labels), dict(held.annotations)
+    if held.key.kind == WORKLOAD_ENTRY:
+        labels[OWNER_LABEL] = owner
+        # By another digest the owner before knows that it is not its own any more. With a label that somebody
+        # else has added, it is none that the heir would write: it writes once more.
+        annotations[DIGEST] = content_digest(labels, annotations.get(SOURCE, ""), spec)
+    else:
+        annotations[AUTHOR] = owner
+    return Resource(
+        key=held.key,
+        labels={name: text for name, text in labels.items() if _is_our_key(name)},
+        annotations={name: text for name, text in annotations.items() if _is_our_key(name)},
+        spec=dict(spec),
+    )
+
+
+def content_digest(labels: Mapping[str, str], source: str, spec: Mapping[str, object]) -> str:
+    """Return the digest of all that is written of a WorkloadEntry, which it carries in an annotation."""
+    return digest_of({"labels": labels, "source": source, "spec": spec})
+
+
 def endpoint_of(kind: str, spec: object) -> tuple[str, int] | None:
     """Return the address and the one port of a WorkloadEntry's spec, None when it has no such."""
     if kind != WORKLOAD_ENTRY or not isinstance(spec, Mapping):
@@ -36,6 +78,11 @@ def endpoint_of(kind: str, spec: object) -> tuple[str, int] | None:
     if isinstance(address, str) and len(numbers) == 1 and isinstance(numbers[0], int):
         return address, numbers[0]
     return None
+
+
+def spec_of(kind: str, spec: object) -> str:
+    """Return a ServiceEntry's spec as JSON, "" when it was not shown; of a WorkloadEntry's the digest is enough."""
+    return canonical(spec) if kind == SERVICE_ENTRY and isinstance(spec, Mapping) else ""
 
 
 def held_of(key: ResourceKey, shown: Mapping[str, object], own_labels: tuple[str, ...] = ()) -> Held:
@@ -56,6 +103,7 @@ def held_of(key: ResourceKey, shown: Mapping[str, object], own_labels: tuple[str
         spec_digest=digest_of(shown["spec"]) if "spec" in shown else "",
         own_labels=shared.words(own_labels),
         endpoint=endpoint_of(key.kind, shown.get("spec")),
+        spec=spec_of(key.kind, shown.get("spec")),
     )
 
 

@@ -8,19 +8,20 @@ from typing import Any, cast
 from agent.clusters.settings import DirectorySettings, KubernetesSettings
 from agent.config.model import (
     ClusterPart,
-    ConsulPart,
     DirectoryPart,
     DocumentPart,
     KubeconfigPart,
     MatchPart,
-    Part,
     ReceiverPart,
     RulePart,
     ServerPart,
 )
-from agent.config.settings import ClusterSettings, Config
-from agent.rules import Match, Rule
+from agent.config.part import Part
+from agent.config.registries import ConsulPart, EurekaPart
+from agent.config.settings import ClusterSettings, Config, RegistrySettings
+from agent.rules import Identity, Match, Rule
 from hooks.consul.settings import ConsulSettings, is_loopback
+from hooks.eureka.settings import EurekaSettings
 from hooks.settings import Listen, ReceiverSettings
 from state.limits import Limits
 
@@ -64,13 +65,35 @@ def config_of(document: DocumentPart, folders: Folders) -> Config:
         owner=document.owner,
         state=folders.path(document.state),
         domain=document.domain,
-        registries={name: _consul(name, part, folders) for name, part in document.registries.items()},
+        registries={name: _registry(name, part, folders) for name, part in document.registries.items()},
         clusters={name: _cluster(name, part, folders) for name, part in document.clusters.items()},
         rules=tuple(_rule(number, part) for number, part in enumerate(document.rules)),
         control=folders.path(document.control),
         receiver=_receiver(document.receiver, folders),
         status=cast(Listen | None, document.status),
         limits=_limits(cast(Part, document.limits)),
+    )
+
+
+def _registry(name: str, part: ConsulPart | EurekaPart, folders: Folders) -> RegistrySettings:
+    return _consul(name, part, folders) if isinstance(part, ConsulPart) else _eureka(name, part, folders)
+
+
+def _eureka(name: str, part: EurekaPart, folders: Folders) -> EurekaSettings:
+    return EurekaSettings(
+        name=name,
+        urls=tuple(part.urls),
+        poll=part.poll,
+        username=part.username or "",
+        password_file=folders.credential(part.password_file),
+        ca_file=folders.credential(part.ca_file),
+        cert_file=folders.credential(part.cert_file),
+        key_file=folders.credential(part.key_file),
+        tls_server_name=part.tls_server_name or "",
+        services=tuple(part.services),
+        address=part.address,
+        region=part.region or "",
+        metadata_prefix=part.metadata_prefix,
     )
 
 
@@ -133,11 +156,15 @@ def _rule(number: int, part: RulePart) -> Rule:
         number=number,
         match=_match(part.match),
         host=part.host,
+        aliases=None if part.aliases is None else tuple(part.aliases),
         namespace=part.namespace,
         labels=tuple(sorted(part.labels.items())),
         port=part.port,
         protocol=part.protocol,
         clusters=None if part.clusters is None else tuple(part.clusters),
+        secure=part.secure,
+        export_to=None if part.export_to is None else tuple(part.export_to),
+        identity=None if part.identity is None else Identity(part.identity.service_account, part.identity.tls),
         warning=part.warning,
         skip=part.skip,
     )

@@ -11,13 +11,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
-from agent.naming import LABEL_LENGTH, fill, host_problem
+from agent.naming import LABEL_LENGTH, NAME_LENGTH, fill, host_problem, is_dns_label
 from agent.validity import LARGEST_PORT, is_reserved, label_problem, locality_problem, namespace_problem
 from state.model import MANAGED_BY
 
 PROTOCOLS: Final = ("HTTP", "HTTP2", "GRPC", "GRPC-Web", "HTTPS", "TLS", "TCP", "MONGO", "REDIS", "MYSQL")
 MOST_PARKED = 10000
 SHORTEST = 0.001  # seconds
+LONGEST_ACCOUNT = NAME_LENGTH
 LONGEST = 30 * 24 * 3600.0  # seconds; far more would overflow the waits of Python's threads
 
 _NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
@@ -166,6 +167,23 @@ def _consul_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _eureka_url(text: str) -> str:
+    parts = _url(text, ("http", "https"), "password_file")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _export_to(text: str) -> str:
+    if text not in (".", "*") and namespace_problem(text):
+        raise UnfitError('must be a namespace, "." (the object\'s own) or "*" (every one)')
+    return text
+
+
+def _account(text: str) -> str:
+    if len(text) > LONGEST_ACCOUNT or not all(map(is_dns_label, text.split("."))):
+        raise UnfitError("must be the name of a Kubernetes service account: lower-case letters, digits, - and dots")
+    return text
+
+
 def _server_url(text: str) -> str:
     parts = _url(text, ("https",))
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
@@ -182,11 +200,11 @@ def _listen(text: str) -> tuple[str, int]:
     return str(address), int(port)
 
 
-def _url(text: str, schemes: tuple[str, ...]) -> SplitResult:
+def _url(text: str, schemes: tuple[str, ...], secret_file: str = "token_file") -> SplitResult:
     """Take a URL apart; one that may hold a secret is not repeated."""
     for mark, part in (("@", "user or password"), ("?", "query"), ("#", "fragment")):
         if mark in text:
-            raise ValueError(f"must have no {part}: a secret belongs into a file that token_file names")
+            raise ValueError(f"must have no {part}: a secret belongs into a file that {secret_file} names")
     shape = f"must be {' or '.join(f'{scheme}://HOST[:PORT]' for scheme in schemes)}"
     if not text.isascii() or not text.isprintable() or " " in text:
         raise UnfitError(shape)
@@ -255,4 +273,13 @@ Listen = Annotated[
     str, AfterValidator(_listen), WithJsonSchema({"type": "string", "pattern": r"^(127\.[0-9.]+|\[::1\]):[0-9]+$"})
 ]
 ConsulUrl = Annotated[str, AfterValidator(_consul_url), WithJsonSchema({"type": "string", "pattern": "^https?://"})]
+EurekaUrl = Annotated[str, AfterValidator(_eureka_url), WithJsonSchema({"type": "string", "pattern": "^https?://"})]
+ExportTo = Annotated[
+    str,
+    AfterValidator(_export_to),
+    WithJsonSchema({"type": "string", "pattern": r"^(\.|\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$"}),
+]
+Account = Annotated[
+    str, AfterValidator(_account), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"})
+]
 ServerUrl = Annotated[str, AfterValidator(_server_url), WithJsonSchema({"type": "string", "pattern": "^https://"})]

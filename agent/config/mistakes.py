@@ -5,13 +5,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pydantic_core import ErrorDetails
 
 from agent.config.fields import UnfitError, UnfitKeyError
-from agent.config.model import CLUSTERS, KINDS, kind_of, meant, nearest, part_at
+from agent.config.model import CLUSTERS, KINDS, kind_of, part_at
+from agent.config.part import meant, nearest
+from agent.config.registries import REGISTRIES, type_of
 from agent.config.source import SHOWN, Place, Problem, Source, is_secret, shown
 
 _ENTERPRISE = "Consul Enterprise namespaces and partitions are not supported"
 _REASONS: Mapping[Place, str] = {
     ("owner",): "is required: two agents under one name would delete each other's objects",
 }
+_SLIPS = ("url", "urls")  # keys that differ from one type of registry to the other by a slip
 _KINDS = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
@@ -37,13 +40,18 @@ def _place(error: ErrorDetails) -> Place:
     place = error["loc"]
     if isinstance(error.get("ctx", {}).get("error"), UnfitKeyError):
         return place[:-1]
-    return (*place[:2], *place[3:]) if place[0] == "clusters" else place
+    return (*place[:2], *place[3:]) if place[0] in ("clusters", "registries") else place
 
 
 def _is_of_unknown_type(place: Place, source: Source) -> bool:
     """Tell whether a place is inside of a registry whose type says that it has other keys."""
     kind = source.at((*place[:2], "type"))
-    return place[0] == "registries" and place[2:] not in ((), ("type",)) and isinstance(kind, str) and kind != "consul"
+    return (
+        place[0] == "registries"
+        and place[2:] not in ((), ("type",))
+        and isinstance(kind, str)
+        and kind not in REGISTRIES
+    )
 
 
 def _is_misspelt(place: Place, source: Source) -> bool:
@@ -114,6 +122,10 @@ def _unknown(place: Place, source: Source) -> str:
         for kind in KINDS:
             if key in CLUSTERS[kind].model_fields:
                 return f"belongs to a cluster with {kind}, not to one with {kind_of(parent)}"
+    if place[0] == "registries" and likely not in _SLIPS:
+        for kind, shape in REGISTRIES.items():
+            if key in shape.model_fields:
+                return f"belongs to a registry of type {kind}, not to one of type {type_of(parent)}"
     if likely:
         return f"is no known key; did you mean {likely}?"
     return f"is no known key; there are {', '.join(part.model_fields)}"

@@ -5,18 +5,18 @@ Internal to this package: what others get are the frozen values of ``settings``.
 
 from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import Discriminator, Field, Tag, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, SkipJsonSchema
 from pydantic_core import core_schema
 
 from agent.clusters.settings import Policy
 from agent.config.fields import (
-    ConsulUrl,
+    Account,
     Domain,
     Duration,
+    ExportTo,
     FileName,
     Glob,
     HostTemplate,
@@ -26,51 +26,17 @@ from agent.config.fields import (
     Name,
     NameKey,
     Namespace,
-    Parked,
     Port,
-    Prefix,
     Protocol,
-    Region,
     ServerUrl,
     Text,
-    Word,
 )
+from agent.config.part import Part, meant
+from agent.config.registries import EVERYTHING, REGISTRIES, RegistryUnion, type_of
 from state.limits import Limits
 
 KINDS = ("kubeconfig", "server", "directory")
 UNCLEAR = "unclear"  # a cluster of no kind or several: its other keys are still checked
-EVERYTHING = "*"
-_SIMILAR = 0.7
-_LONGEST_KEY = 64  # the comparison of longer ones takes long, and no key is near that
-
-
-class Part(BaseModel):
-    """A mapping whose keys are all known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-
-class ConsulPart(Part):
-    """A Consul datacenter."""
-
-    type: Literal["consul"] = Field(description="The kind of registry.")
-    url: ConsulUrl = Field(description="Where Consul's HTTP API answers.")
-    datacenter: Word | None = Field(default=None, description="The datacenter to ask for, if not the agent's own.")
-    token_file: FileName | None = Field(default=None, description="The file that holds the ACL token.")
-    ca_file: FileName | None = Field(default=None, description="Certificates that Consul's is verified with.")
-    cert_file: FileName | None = Field(default=None, description="The client certificate; needs key_file.")
-    key_file: FileName | None = Field(default=None, description="The key of the client certificate.")
-    tls_server_name: Word | None = Field(default=None, description="The name in Consul's certificate, if not the host.")
-    services: list[Glob] = Field(
-        default=[EVERYTHING], min_length=1, description="Globs: which services, and the token's scope."
-    )
-    probe: Word | None = Field(default=None, description="A service in scope that must always be readable.")
-    address: Word = Field(default="lan", description="Which tagged address to publish.")
-    region: Region | None = Field(default=None, description="The locality's first part, instead of the datacenter.")
-    metadata_prefix: Prefix = Field(default="", description="What the metadata keys that isthmus reads begin with.")
-    parked: Parked | None = Field(
-        default=None, description="How many services are waited for one by one; 150 if Consul is on loopback, else 0."
-    )
 
 
 class ClusterPart(Part):
@@ -148,6 +114,13 @@ class MatchPart(Part):
     metadata: dict[str, str] = Field(default={}, description="Globs of values, by key.")
 
 
+class IdentityPart(Part):
+    """An identity that a rule grants: the registry cannot."""
+
+    service_account: Account = Field(description="The Kubernetes service account that the endpoints run as.")
+    tls: Literal["istio", "disabled"] = Field(default="istio", description="Whether they take Istio's mutual TLS.")
+
+
 class RulePart(Part):
     """One rule; later rules win field by field, labels merge, lists replace."""
 
@@ -155,11 +128,19 @@ class RulePart(Part):
     host: HostTemplate | None = Field(default=None, description="A template with {service} and {domain}.")
     namespace: Namespace | None = Field(default=None, description="The namespace, instead of the cluster's.")
     labels: dict[LabelKey, LabelValue] = Field(default={}, description="Labels of the WorkloadEntries.")
+    aliases: list[HostTemplate] | None = Field(default=None, description="Further hosts, as templates like host.")
     port: Port | None = Field(default=None, description="The host's port; instance takes the one that instances share.")
     protocol: Protocol | None = Field(default=None, description="The host's protocol; else Istio detects it.")
     clusters: list[str] | None = Field(
         default=None, min_length=1, description="The clusters that get it; all if not given."
     )
+    secure: bool | None = Field(
+        default=None, description="Whether to use the secure port of an instance of Eureka that has both."
+    )
+    export_to: list[ExportTo] | None = Field(
+        default=None, min_length=1, description="The namespaces that see the host; all if not given."
+    )
+    identity: IdentityPart | None = Field(default=None, description="The identity of the endpoints; none if not given.")
     warning: Literal["include", "exclude"] | None = Field(
         default=None, description="Whether a warning check lets traffic pass."
     )
@@ -188,7 +169,7 @@ class DocumentPart(Part):
     owner: Name = Field(description="Under which identity objects are written: one agent's, or its pair's.")
     state: FileName = Field(default="/var/lib/isthmus/state.db", description="The file that remembers.")
     domain: Domain = Field(default="mesh.internal", description="The domain of hosts that no rule names.")
-    registries: dict[NameKey, ConsulPart] = Field(
+    registries: dict[NameKey, RegistryUnion] = Field(
         min_length=1,
         description="Registries by name; their order decides whose fields win for one endpoint.",
         json_schema_extra=_NO_OTHER,
@@ -214,36 +195,20 @@ def part_at(place: tuple[str | int, ...], value: object) -> type[Part]:
         case ():
             return DocumentPart
         case ("registries", _):
-            return ConsulPart
+            return REGISTRIES[type_of(value)]
         case ("clusters", _):
             return CLUSTERS[kind_of(value)]
         case ("rules", _):
             return RulePart
         case ("rules", _, "match"):
             return MatchPart
+        case ("rules", _, "identity"):
+            return IdentityPart
         case ("receiver",):
             return ReceiverPart
         case ("limits",):
             return LimitsPart
     raise LookupError(place)
-
-
-def nearest(key: str, part: type[Part]) -> str:
-    """Return the key that an unknown one was meant to be, or ""."""
-    word = key.lower().replace("-", "_")
-    known = list(part.model_fields)
-    if not word or len(word) > _LONGEST_KEY:
-        return ""
-    for name in known:
-        if name == word or name.startswith(f"{word}_"):
-            return name
-    return next(iter(get_close_matches(word, known, 1, _SIMILAR)), "")
-
-
-def meant(mapping: Mapping[str, object], part: type[Part]) -> dict[str, str]:
-    """Return, for each unknown key of a mapping, the known one that it was meant to be."""
-    unknown = [key for key in mapping if key not in part.model_fields]
-    return {key: name for key in unknown if (name := nearest(key, part)) and name not in mapping}
 
 
 class _EditorSchema(GenerateJsonSchema):

@@ -7,7 +7,9 @@ none here, and leaves alone whatever the first pass refused.
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
-from agent.config.model import EVERYTHING, KINDS, UNCLEAR, ConsulPart, ReceiverPart, RulePart, kind_of, meant
+from agent.config.model import KINDS, UNCLEAR, MatchPart, ReceiverPart, RulePart, kind_of
+from agent.config.part import meant
+from agent.config.registries import EVERYTHING, ConsulPart, EurekaPart, type_of
 from agent.config.source import Place, Problem, Source, dotted, shown
 
 _Mistake = tuple[Place, str]
@@ -27,8 +29,9 @@ def _mistakes(source: Source) -> Iterator[_Mistake]:
             line = source.mark(("registries", name)).line
             yield ("clusters", name), f"is also the name of a registry in line {line}: names are unique over both"
     for name, registry in registries.items():
-        if isinstance(registry, dict) and registry.get("type", "consul") == "consul":
-            yield from _consul(("registries", name), registry)
+        if isinstance(registry, dict):
+            of_its_type = _consul if type_of(registry) == "consul" else _eureka
+            yield from of_its_type(("registries", name), registry)
     yield from _clusters(clusters, source)
     if isinstance(receiver := source.content.get("receiver"), dict):
         yield from _receiver(receiver)
@@ -42,12 +45,28 @@ def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
+def _pairs(place: Place, mapping: Mapping[str, object], keys: set[str], *pairs: tuple[str, str]) -> Iterator[_Mistake]:
+    for one, other in pairs:
+        for given, missing in ((one, other), (other, one)):
+            if given in mapping and missing not in keys:
+                yield (*place, given), f"needs {missing} beside it"
+
+
+def _eureka(place: Place, registry: Mapping[str, object]) -> Iterator[_Mistake]:
+    keys = {*registry, *meant(registry, EurekaPart).values()}
+    yield from _pairs(place, registry, keys, ("cert_file", "key_file"), ("username", "password_file"))
+    urls = registry.get("urls")
+    seen: list[object] = []
+    for number, url in enumerate(urls if isinstance(urls, list) else []):
+        if isinstance(url, str) and url in seen:
+            yield (*place, "urls", number), f"is there twice: {shown(url)}"
+        seen.append(url)
+
+
 def _consul(place: Place, registry: Mapping[str, object]) -> Iterator[_Mistake]:
     misspelt = meant(registry, ConsulPart).values()
     keys = {*registry, *misspelt}
-    for given, missing in (("cert_file", "key_file"), ("key_file", "cert_file")):
-        if given in registry and missing not in keys:
-            yield (*place, given), f"needs {missing} beside it"
+    yield from _pairs(place, registry, keys, ("cert_file", "key_file"))
     services = registry.get("services", [EVERYTHING])
     if "services" in misspelt or not isinstance(services, list):
         return
@@ -96,8 +115,19 @@ def _rule(place: Place, rule: Mapping[str, object], clusters: Mapping[str, objec
     if all(key == "match" or (key == "labels" and value == {}) for key, value in rule.items()):
         actions = ", ".join(key for key in RulePart.model_fields if key != "match")
         yield place, f"does nothing: it has none of {actions}"
+    if "identity" in rule and "match" not in meant(rule, RulePart).values() and not _names_services(rule.get("match")):
+        sentence = "needs match.service beside it: who may register anything could claim the identity else"
+        yield (*place, "identity"), sentence
     names = rule.get("clusters")
     for number, name in enumerate(names if isinstance(names, list) else []):
         if isinstance(name, str) and clusters and name not in clusters:
             known = ", ".join(dotted((cluster,)) for cluster in clusters)
             yield (*place, "clusters", number), f"no cluster is named {shown(name)}; there are {known}"
+
+
+def _names_services(match: object) -> bool:
+    """Tell whether a rule is for named services; one that cannot be told is left to the first pass."""
+    found = _mapping(match)
+    service = found.get("service", EVERYTHING)
+    misspelt = "service" in meant(found, MatchPart).values()
+    return misspelt or not isinstance(service, str) or bool(service.strip("*?"))

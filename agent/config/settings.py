@@ -7,10 +7,12 @@ from pathlib import Path
 from agent.clusters.settings import DirectorySettings, KubernetesSettings
 from agent.rules import Rule
 from hooks.consul.settings import ConsulSettings
+from hooks.eureka.settings import EurekaSettings
 from hooks.settings import Listen, ReceiverSettings
 from state.limits import Limits
 from state.model import digest_of
 
+RegistrySettings = ConsulSettings | EurekaSettings
 ClusterSettings = KubernetesSettings | DirectorySettings
 
 
@@ -25,7 +27,7 @@ class Config:
     owner: str
     state: Path = Path("/var/lib/isthmus/state.db")
     domain: str = "mesh.internal"
-    registries: Mapping[str, ConsulSettings]
+    registries: Mapping[str, RegistrySettings]
     clusters: Mapping[str, ClusterSettings]
     rules: tuple[Rule, ...] = ()
     control: Path = Path("/run/isthmus/control.sock")
@@ -52,12 +54,12 @@ def digest(config: Config, cluster: str) -> str:
     )
 
 
-def _content(settings: ConsulSettings | ClusterSettings) -> dict[str, object]:
+def _content(settings: RegistrySettings | ClusterSettings) -> dict[str, object]:
     found: dict[str, object] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
         if field.name == "kubeconfig" and value:
             found[field.name] = value.name
-        elif field.name != "parked" and not field.name.endswith("_file"):
+        elif field.name not in ("parked", "poll") and not field.name.endswith("_file"):
             found[field.name] = str(value) if isinstance(value, Path) else value
     return found

@@ -15,9 +15,10 @@ from urllib.parse import quote, urlsplit
 
 from hooks.consul import parse
 from hooks.consul.parse import Check
+from hooks.consul.proven import Targets
 from hooks.consul.settings import ConsulSettings
-from hooks.consul.token import read_token
 from hooks.consul.transport import Reply, Transport
+from hooks.secret import read_token
 from state.errors import RegistryError
 from state.limits import Limits
 from state.model import Snapshot
@@ -55,6 +56,7 @@ class ConsulClient:
     def __init__(self, settings: ConsulSettings, limits: Limits) -> None:
         self._settings = settings
         self._transport = Transport(settings, limits)
+        self._targets = Targets()
         self._token = ""
         self._password = urlsplit(settings.url).password or ""
 
@@ -74,7 +76,8 @@ class ConsulClient:
 
     def service(self, name: str, patience: float | None = None) -> Snapshot:
         """Return all instances of a service, healthy or not; ``patience`` takes the place of the read timeout."""
-        answer = self._read(f"{HEALTH}{name}", partial(parse.snapshot, self._settings, name), patience=patience)
+        parsed = partial(parse.snapshot, self._settings, name, targets=self._targets)
+        answer = self._read(f"{HEALTH}{name}", parsed, patience=patience)
         return Snapshot(name, answer.body.instances, answer.index)
 
     def probe(self) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Sequence, Set
 from typing import NamedTuple
 
-from hooks.consul.found import Source, Tally
+from hooks.found import Source, Tally
 
 UNREAD_SHARE = 5  # per cent of the services; with more than that, and than one, unread it was no pass
 

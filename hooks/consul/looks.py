@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from hooks.consul.client import EVERYTHING, Answer, ConsulClient, unaskable
 from hooks.consul.dirty import Dirty, Mark
-from hooks.consul.found import Tally
-from hooks.consul.pulse import Pulse
 from hooks.consul.recent import Recent
 from hooks.consul.transport import longest_call
 from hooks.consul.watcher import Surroundings
+from hooks.found import Tally
 from hooks.listener import Listener
+from hooks.pulse import Pulse
 from state.errors import RegistryError
 from state.model import Reading, Snapshot
 

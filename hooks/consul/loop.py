@@ -7,20 +7,20 @@ service ever race. https://developer.hashicorp.com/consul/api-docs/features/bloc
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from hooks.consul.client import unaskable
 from hooks.consul.dirty import Dirty
 from hooks.consul.epoch import Epochs
-from hooks.consul.found import Found, Source, Tally
-from hooks.consul.parked import Parked, ParkedReport
+from hooks.consul.parked import Parked
 from hooks.consul.parse import CONSUL, Check
 from hooks.consul.reader import Reader
 from hooks.consul.settings import ConsulSettings
-from hooks.consul.trouble import Trouble
 from hooks.consul.watcher import Watcher
+from hooks.found import CONSUL_SOURCES, Source, Tally
 from hooks.listener import Listener
+from hooks.loop import LoopReport
+from hooks.trouble import Trouble
 from state.limits import Limits
 
 LISTS = 4  # registry-wide lists that are watched
@@ -29,26 +29,6 @@ HINTED: Mapping[str, tuple[str, ...]] = {  # the lists that a hint of a kind mea
     "nodes": ("nodes",),
     "checks": ("critical", "warning"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopReport:
-    """How one registry is being read; times are monotonic seconds.
-
-    ``rereads`` are comparisons of all services' indexes with what was read of them.
-    """
-
-    error: str
-    failing_since: float | None
-    last_read: float | None
-    index: int
-    passes: int
-    pass_seconds: float
-    rereads: int
-    repairs: int
-    unreadable: Mapping[str, str]
-    found: Mapping[Source, Found]
-    parked: ParkedReport
 
 
 class ConsulLoop:
@@ -62,7 +42,7 @@ class ConsulLoop:
         self.trouble = Trouble(settings.name)
         self.epochs = Epochs(settings.name, LISTS, floor, self._begin_epoch)
         self._listener = listener
-        self._tally = Tally()
+        self._tally = Tally(CONSUL_SOURCES)
         self._dirty = Dirty(limits.retry, self._tally)
         self._parked = Parked(settings, limits, self._hear_parked)
         self._reader = Reader(self, listener, self._dirty, self._tally, self._parked)

@@ -18,12 +18,12 @@ from hooks.consul.budget import Budget
 from hooks.consul.client import unaskable
 from hooks.consul.door import Door
 from hooks.consul.peeking import Peeks, Round
-from hooks.consul.pulse import Pulse
 from hooks.consul.route import Route, SourceError, UnreachableError
 from hooks.consul.settings import ConsulSettings
 from hooks.consul.sources import A_SOURCE, Sources
-from hooks.consul.token import read_token
 from hooks.consul.waiting import Waiting
+from hooks.pulse import Pulse
+from hooks.secret import read_token
 from state.errors import RegistryError
 from state.limits import Limits
 

@@ -4,13 +4,15 @@ Sources: https://developer.hashicorp.com/consul/api-docs/catalog and .../api-doc
 Errors name the place inside the answer and its value; who asked adds the registry and the path.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from sys import intern
 from typing import NamedTuple, cast
 
-from hooks.consul.fields import (
+from hooks.consul.proven import Targets, proven
+from hooks.consul.settings import ConsulSettings
+from hooks.fields import (
     canonical_ip,
     created_of,
     is_text,
@@ -24,7 +26,6 @@ from hooks.consul.fields import (
     version_of,
     weight_of,
 )
-from hooks.consul.settings import ConsulSettings
 from state.errors import RegistryError
 from state.model import Absence, Instance, InstanceKey, Snapshot, digest_of
 
@@ -89,14 +90,19 @@ def checks(body: object) -> frozenset[Check]:
     return frozenset(found)
 
 
-def snapshot(settings: ConsulSettings, service: str, body: object, index: int = 0) -> Snapshot:
+def snapshot(
+    settings: ConsulSettings, service: str, body: object, index: int = 0, targets: Targets | None = None
+) -> Snapshot:
     """Return all instances in an answer of ``/v1/health/service/<service>``, ordered by key.
+
+    ``targets`` remembers, from answer to answer, what checks have shown that they ask.
 
     Sidecars, gateways and ``consul`` are left out. So is a service whose name
     differs by case only: Consul looks names up without case, and lists them apart
     (https://github.com/hashicorp/consul/issues/5707). Any other name is an error.
     """
     found: dict[InstanceKey, Instance] = {}
+    targets = Targets() if targets is None else targets
     for number, entry in enumerate(_list(body, "the answer")):
         parts = _object(entry, f"entry {number}")
         node = _object(parts.get("Node"), f"Node of entry {number}")
@@ -104,13 +110,13 @@ def snapshot(settings: ConsulSettings, service: str, body: object, index: int = 
         node_name = _name(node.get("Node"), f"Node.Node of entry {number}")
         id_ = _name(registered.get("ID"), f"Service.ID of entry {number}")
         name = _name(registered.get("Service"), f"Service.Service of entry {number}")
-        absence, warning = _health(parts.get("Checks", ""), f"Checks of entry {number}")
+        checks = _checks(parts.get("Checks", ""), f"Checks of entry {number}")
         if name != service and name.lower() != service.lower():
             raise RegistryError(f"entry {number} ({shown(id_)}) is of service {shown(name)}, not {shown(service)}")
         if name != service or name == CONSUL or _is_proxy(registered.get("Kind")):
             continue
         key = InstanceKey(intern(name), intern(node_name), id_)
-        instance = _instance(settings, key, node, registered, absence=absence, warning=warning)
+        instance = _instance(settings, key, node, registered, checks, targets)
         if key in found and found[key] != instance:
             note = f"registered differently in one answer, as {shown(id_)} on {shown(node_name)}: the last one counts"
             instance = replace(instance, dropped=(*instance.dropped, note))
@@ -119,9 +125,15 @@ def snapshot(settings: ConsulSettings, service: str, body: object, index: int = 
 
 
 def _instance(
-    settings: ConsulSettings, key: InstanceKey, node: _Object, registered: _Object, *, absence: Absence, warning: bool
+    settings: ConsulSettings,
+    key: InstanceKey,
+    node: _Object,
+    registered: _Object,
+    checks: Sequence[_Object],
+    targets: Targets,
 ) -> Instance:
     dropped: list[str] = []
+    absence, warning = _health(checks)
     at, port = _place(settings.address, node, registered)
     address, address_flaw = canonical_ip(at.value)
     port_flaw = port_problem(port.value)
@@ -146,18 +158,27 @@ def _instance(
         service_port=service_port,
         service_port_from=origin,
         protocol=protocol_of(values, prefix, dropped),
+        proven="" if rejected else proven(key.node, checks, (registered.get("Port"), port.value), targets),
         registered=created_of(registered.get("CreateIndex", 0), dropped),
         rejected=rejected,
         dropped=tuple(dropped),
     )
 
 
-def _health(value: object, where: str) -> tuple[Absence, bool]:
+def _checks(value: object, where: str) -> list[_Object]:
+    checks: list[_Object] = []
+    for number, entry in enumerate([] if value is None else _list(value, where)):
+        if not isinstance(entry, dict):
+            raise RegistryError(f"check {number} in {where} is {shown(entry)}, not an object")
+        checks.append(entry)
+    return checks
+
+
+def _health(checks: Iterable[_Object]) -> tuple[Absence, bool]:
     """Return why an instance carries no traffic, and whether it warns; what is unknown counts as critical."""
     warning = False
     words = set()
-    for number, entry in enumerate([] if value is None else _list(value, where)):
-        check = _object(entry, f"check {number} in {where}")
+    for check in checks:
         status = check.get("Status")
         if status == "warning":
             warning = True

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
 from hooks.consul.dirty import Dirty, Mark, too_many
-from hooks.consul.found import Source, Tally
 from hooks.consul.looks import Looks
 from hooks.consul.parked import Parked
 from hooks.consul.watcher import Surroundings
+from hooks.found import Source, Tally
 from hooks.listener import Listener
 from state.errors import RegistryError
 from state.model import Snapshot

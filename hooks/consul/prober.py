@@ -6,9 +6,9 @@ import time
 
 from hooks.consul.client import ConsulClient
 from hooks.consul.dirty import Dirty
-from hooks.consul.pulse import Pulse
 from hooks.consul.transport import longest_call
 from hooks.consul.watcher import Surroundings
+from hooks.pulse import Pulse
 from state.errors import RegistryError
 
 logger = logging.getLogger(__name__)

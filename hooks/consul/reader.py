@@ -8,13 +8,13 @@ from concurrent.futures import Future
 from functools import partial
 
 from hooks.consul.dirty import Dirty
-from hooks.consul.found import Source, Tally
 from hooks.consul.looks import Looks
 from hooks.consul.parked import Parked
 from hooks.consul.passes import Passes
 from hooks.consul.prober import Prober
 from hooks.consul.timetable import Timetable
 from hooks.consul.watcher import Surroundings, Watcher
+from hooks.found import Source, Tally
 from hooks.listener import Listener
 from state.errors import RegistryError
 

@@ -11,8 +11,8 @@ from hooks.consul.asking import Question, UnfitError, index_of
 from hooks.consul.route import Route
 from hooks.consul.settings import ConsulSettings
 from hooks.consul.sources import Sources
-from hooks.consul.token import read_token
 from hooks.consul.wire import Wire
+from hooks.secret import read_token
 from state.errors import RegistryError
 from state.limits import Limits
 

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from hooks.consul.client import Answer, ConsulClient
 from hooks.consul.epoch import Epochs
-from hooks.consul.found import Source
-from hooks.consul.pulse import Pulse
 from hooks.consul.settings import ConsulSettings
 from hooks.consul.transport import longest_call
-from hooks.consul.trouble import Trouble
+from hooks.found import Source
+from hooks.pulse import Pulse
+from hooks.trouble import Trouble
 from state.errors import RegistryError
 from state.limits import Limits
 

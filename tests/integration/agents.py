@@ -102,9 +102,13 @@ class RunningAgent:
         self.process.kill()
 
     def status(self) -> Report:
-        """Ask the agent how it is, through its control socket."""
+        """Ask the agent how it is."""
+        return self.ask("/v1/status")
+
+    def ask(self, path: str) -> Report:
+        """Ask the agent something, through its control socket."""
         with closing(_Connection(self.control)) as connection:
-            connection.request("GET", "/v1/status", headers={"Connection": "close"})
+            connection.request("GET", path, headers={"Connection": "close"})
             answer = connection.getresponse()
             report: Report = json.loads(answer.read())
         assert answer.status == 200, report

@@ -76,6 +76,7 @@ class DirectoryWitness:
 
     def _read(self) -> frozenset[Endpoint]:
         files = {}
+        place = os.stat(self._folder).st_ino
         with os.scandir(self._folder) as entries:
             listed = list(entries)
         for entry in listed:
@@ -86,6 +87,8 @@ class DirectoryWitness:
                     known = self._files.get(entry.name)
                     fresh = known is None or known[0] != stamp
                     files[entry.name] = (stamp, _endpoints(Path(entry.path))) if known is None or fresh else known
+        if os.stat(self._folder).st_ino != place:
+            raise FileNotFoundError(self._folder)  # it was taken away meanwhile, and with it what was not found
         self._files = files
         return frozenset().union(*(endpoints for _, endpoints in files.values()))
 

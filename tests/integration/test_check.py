@@ -2,23 +2,21 @@
 
 import base64
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.integration.agents import RunningAgent, configuration, served_by
+from tests.integration.check_run import Checked, check
 from tests.testbed.apiserver import VERBS, ApiServer, MakeApiServer
 from tests.testbed.consul import Consul, MakeConsul
 from tests.testbed.pki import Authority
 from tests.testbed.processes import free_port, wait_until
 
-COMMAND = (sys.executable, "-W", "error", str(Path(sys.executable).with_name("isthmus")))
 EVERYTHING = 'service_prefix "" { policy = "read" }\nnode_prefix "" { policy = "read" }\n'
 OPTIONAL = [
     {"apiGroups": [""], "resources": ["services"], "verbs": ["list"]},
@@ -26,23 +24,6 @@ OPTIONAL = [
 ]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 SECRETS = ("hush-hush",)
-
-
-class Checked(NamedTuple):
-    """What `check` answered."""
-
-    code: int
-    findings: list[dict[str, str]]
-    policies: dict[str, str]
-
-    def of(self, level: str) -> list[dict[str, str]]:
-        """Return the findings of one level."""
-        return [finding for finding in self.findings if finding["level"] == level]
-
-    def tells(self, place: str, seen: str, remedy: str, level: str = "error") -> None:
-        """Fail unless one finding of a level tells a cause and what mends it, at one place."""
-        told = [(one["place"], one["seen"], one["remedy"]) for one in self.of(level)]
-        assert [one for one in told if place == one[0] and seen in one[1] and remedy in one[2]], told
 
 
 class Site:
@@ -68,14 +49,7 @@ class Site:
     def check(self, *arguments: str) -> Checked:
         """Run the command; whatever happens, it shows neither a traceback nor a secret."""
         (self.folder / "isthmus.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
-        command = [*COMMAND, "check", "-o", "json", "--config", str(self.folder / "isthmus.yaml"), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        printed = done.stdout + done.stderr
-        assert "Traceback" not in printed
-        assert "Warning" not in done.stderr
-        assert not any(secret in printed for secret in SECRETS)
-        answer = json.loads(done.stdout)
-        return Checked(done.returncode, answer["findings"], answer["policies"])
+        return check(self.folder / "isthmus.yaml", *arguments, secrets=SECRETS)
 
 
 @pytest.fixture

@@ -281,6 +281,85 @@ def test_a_running_agent_accepts_what_it_holds(site: Site) -> None:
         wait_until(lambda: len(objects(site.folder / "west")) == 3, "the accepted ones are gone")
 
 
+def test_a_running_agent_pauses_a_cluster_and_goes_on_with_it(site: Site) -> None:
+    with site.running():
+        assert site.json("pause", "east") == {"paused": True, "pending": 0, "writing": 0, "running": True}
+        site.registry.register("orders", "orders-9", "node-1", 8080, address="10.1.0.9")
+        wait_until(lambda: len(objects(site.folder / "west")) == OBJECTS + 1, "west has it")
+        wait_until(lambda: site.json("status")["clusters"]["east"]["pending"] == 1, "it waits for east")
+        text = site("pause", "east").stdout
+        assert text == "east is paused: nothing is written to it until `isthmus resume east`, 1 change waiting.\n"
+        assert site.json("status")["clusters"]["east"]["state"] == "paused"
+        assert len(objects(site.folder / "east")) == OBJECTS
+        assert site("resume", "east").stdout.startswith("east is resumed")
+        wait_until(lambda: len(objects(site.folder / "east")) == OBJECTS + 1, "east has it, too")
+    assert site.json("resume", "east") == {"paused": False, "running": False}
+
+
+def test_without_an_agent_a_pause_is_remembered_for_the_next(site: Site) -> None:
+    text = site("pause", "east").stdout
+    assert text == (
+        "east is paused: no agent runs, and the next one writes nothing to it until `isthmus resume east`.\n"
+    )
+    assert site("once").stdout == "east: 0 objects, 0 writes, paused, 15 waiting\nwest: 15 objects, 15 writes\n"
+    assert site.json("status")["clusters"]["east"]["paused"] is True
+    with site.running():
+        assert site.json("status")["clusters"]["east"]["pending"] == OBJECTS
+    assert site("resume", "east").stdout == "east is resumed: the next agent writes to it.\n"
+    assert site("once").stdout == "east: 15 objects, 15 writes\nwest: 15 objects, 0 writes\n"
+
+
+def test_a_pause_that_cannot_be_had_is_told_why(site: Site) -> None:
+    assert "There is no cluster 'north'. Known are: east, west" in site("pause", "north", code=2).stderr
+    with site.running():
+        site.configure(control="elsewhere.sock")
+        done = site("pause", "east", code=11)
+        assert "no agent answers at" in done.stderr
+        assert "another isthmus is using it" in done.stderr
+        site.configure(clusters={"north": {"directory": "north", "namespace": "legacy"}})
+        assert "there is no cluster 'north'; known are: east, west" in site("pause", "north", code=2).stderr
+        assert site.json("status")["clusters"].keys() == {"east", "west"}
+    site.configure(owner="dc2")
+    assert "isthmus adopt CLUSTER --owner dc1" in site("pause", "east", code=10).stderr
+
+
+def test_a_cluster_that_the_configuration_pauses_stays_so(site: Site) -> None:
+    east, west = ({"directory": name, "namespace": "legacy"} for name in ("east", "west"))
+    site.configure(clusters={"east": {**east, "policy": "paused"}, "west": west})
+    with site.running():
+        assert "its policy in the configuration is paused" in site("resume", "east").stdout
+        assert site.json("status")["clusters"]["east"]["pending"] == OBJECTS
+    assert not (site.folder / "east").exists()
+
+
+def test_a_directory_is_purged_and_adopted_like_any_cluster(site: Site) -> None:
+    site("once")
+    site.configure(owner="dc2")
+    assert "15 objects of dc1 taken over. The state file stays dc1's until west" in (
+        site("adopt", "east", "--owner", "dc1", "--yes").stdout
+    )
+    assert site.json("adopt", "west", "--owner", "dc1", "--yes")["objects"] == OBJECTS
+    assert site("once").stdout == "east: 15 objects, 0 writes\nwest: 15 objects, 0 writes\n"
+    site.configure(owner="dc1", state="another.db", control="another.sock")
+    assert site.json("purge", "west", "--owner", "dc2", "--yes")["objects"] == OBJECTS
+    assert objects(site.folder / "west") == {}
+    assert len(objects(site.folder / "east")) == OBJECTS
+
+
+def test_a_cluster_that_left_the_configuration_is_not_touched_and_the_log_names_what_cleans_it(site: Site) -> None:
+    site("once")
+    site.configure(clusters={"east": {"directory": "east", "namespace": "legacy"}}, domain="other.internal")
+    agent = Process("isthmus", [*COMMAND, "--config", str(site.folder / "isthmus.yaml"), "run"], site.folder / "log")
+    agent.start(lambda: "caught up" in agent.last_words())
+    assert "cluster west is not in the configuration any more: what was written to it stays" in agent.last_words()
+    assert "`isthmus purge west --owner dc1`" in agent.last_words()
+    agent.kill()
+    assert len(objects(site.folder / "west")) == OBJECTS
+    site.configure()
+    site("pause", "west")
+    assert site.json("purge", "west", "--owner", "dc1", "--yes")["objects"] == OBJECTS
+
+
 def test_a_running_agent_carries_out_deletions_that_are_accepted(site: Site) -> None:
     site("once")
     site.configure(domain="other.internal")
@@ -424,7 +503,9 @@ def test_the_state_of_another_owner_ends_with_10_and_advice(site: Site) -> None:
     site("once")
     site.configure(owner="dc2")
     for verb in ("run", "once", "plan", "status", "holds"):
-        assert "name that owner again, or move the state file aside" in site(verb, code=10).stderr
+        told = site(verb, code=10).stderr
+        assert "name that owner again, or" in told
+        assert "`isthmus adopt CLUSTER --owner dc1`, or move the state file aside" in told
 
 
 def test_a_state_file_that_cannot_be_had_ends_with_11(site: Site) -> None:

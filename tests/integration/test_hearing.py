@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hooks.consul.found import Source
+from hooks.found import Source
 from tests.hearing import LONG, Hearing
 from tests.integration.between import Answer, Proxy
 from tests.integration.estate import fill
@@ -36,7 +36,7 @@ def add(consul: Consul, number: int, name: str) -> None:
 def test_a_parked_service_tells_of_everything_by_itself(consul: Consul, tmp_path: Path) -> None:
     fill(consul, range(SERVICES))
     with Hearing(tmp_path, consul.url, RESTING, parked=5) as hearing:
-        wait_until(lambda: hearing.loop.report().parked.parked == 5, "the first five are parked")
+        wait_until(lambda: hearing.parked() == 5, "the first five are parked")
         move(consul, 0, 9001)
         hearing.wait_for_ports("svc-0", 9001)
         add(consul, 1, "more")
@@ -49,7 +49,7 @@ def test_a_parked_service_tells_of_everything_by_itself(consul: Consul, tmp_path
 def test_what_has_changed_becomes_parked(consul: Consul, tmp_path: Path) -> None:
     fill(consul, range(SERVICES))
     with Hearing(tmp_path, consul.url, RESTING, parked=2) as hearing:
-        wait_until(lambda: hearing.loop.report().parked.parked == 2, "the first two are parked")
+        wait_until(lambda: hearing.parked() == 2, "the first two are parked")
         consul.set_status("i-9", "critical", node="node-9")
         hearing.wait_for_changes(status=1)
         consul.set_status("i-9", "passing", node="node-9")
@@ -60,7 +60,7 @@ def test_what_has_changed_becomes_parked(consul: Consul, tmp_path: Path) -> None
                 wait_until(lambda port=port: hearing.ports("svc-9") == [port], "it is heard", 1.0)  # type: ignore[misc]
                 break
         assert hearing.changes().keys() == {Source.STATUS, Source.PARKED}
-        assert hearing.loop.report().parked.parked <= 2
+        assert hearing.parked() <= 2
 
 
 def test_a_flip_is_shown_by_the_sets_of_checks(consul: Consul, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ class Lying(Proxy):
 def test_of_several_signs_the_first_one_counts_and_nothing_is_left_for_a_sweep(consul: Consul, tmp_path: Path) -> None:
     fill(consul, range(SERVICES))
     with Hearing(tmp_path, consul.url, parked=SERVICES) as hearing:
-        wait_until(lambda: hearing.loop.report().parked.parked == SERVICES, "all are parked")
+        wait_until(lambda: hearing.parked() == SERVICES, "all are parked")
         for number in range(10):
             consul.set_status(f"i-{number}", "critical", node=f"node-{number % 10}")
             hearing.loop.hint("service", f"svc-{number}")

@@ -11,7 +11,7 @@ import pytest
 from agent.demo.registry import EmbeddedRegistry
 from hooks.consul.dirty import Dirty, Mark
 from hooks.consul.epoch import Epochs
-from hooks.consul.found import Source, Tally
+from hooks.found import CONSUL_SOURCES, Source, Tally
 from state.model import Reading, Reason
 from tests.hearing import LONG, REGISTRY, Hearing, Recorder
 from tests.testbed.consul import Consul
@@ -89,7 +89,7 @@ def test_a_change_that_only_a_parked_query_was_told_of_is_read_again(consul: Con
 
     before: dict[str, Answer] = {}
     with Server(serve) as server, Hearing(tmp_path, server.url, {"wait": 5.0}, parked=5) as hearing:
-        wait_until(lambda: hearing.loop.report().parked.parked == 1, "it is parked")
+        wait_until(lambda: hearing.parked() == 1, "it is parked")
         behind.update(before)
         put(consul, 9001)
         wait_until(lambda: Source.PARKED in woken(hearing), "its query has woken the reader")
@@ -112,7 +112,7 @@ def test_a_snapshot_that_is_restored_begins_another_epoch_at_once(consul: Consul
         snapshot = client.get("/v1/snapshot").content
         put(consul, 9001)
         with Hearing(tmp_path, consul.url, {"wait": LONG}, parked=5) as hearing:
-            wait_until(lambda: hearing.loop.report().parked.parked == 1, "it is parked")
+            wait_until(lambda: hearing.parked() == 1, "it is parked")
             assert client.put("/v1/snapshot", content=snapshot).is_success
             hearing.wait_for_ports("orders", 8000)
             wait_until(lambda: hearing.loop.epochs.generation == 1, "another epoch has begun")
@@ -128,7 +128,7 @@ def test_what_a_restored_snapshot_lacks_is_held(consul: Consul, tmp_path: Path) 
         snapshot = client.get("/v1/snapshot").content
         consul.register("orders", "orders-new", port=9001, node="node-1", address="10.0.0.1")
         with Hearing(tmp_path, consul.url, {"wait": LONG}, parked=5) as hearing:
-            wait_until(lambda: hearing.loop.report().parked.parked == 1, "it is parked")
+            wait_until(lambda: hearing.parked() == 1, "it is parked")
             assert client.put("/v1/snapshot", content=snapshot).is_success
             wait_until(lambda: bool(hearing.view.beliefs[REGISTRY].waiting), "its removal waits")
             wait_until(lambda: reasons(hearing) == {Reason.HOLD}, "it is held")
@@ -168,7 +168,7 @@ def test_indexes_of_services_that_are_gone_are_forgotten() -> None:
 
 
 def test_troubles_of_services_that_are_gone_are_forgotten() -> None:
-    dirty = Dirty((1.0,), Tally())
+    dirty = Dirty((1.0,), Tally(CONSUL_SOURCES))
     for service in ("a//b", "c//d"):
         dirty.reject(service, "no URL can carry it")
     dirty.failed("pay", Mark(1.0, Source.STATUS), 1.0, "500")

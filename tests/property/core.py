@@ -3,12 +3,14 @@
 from hypothesis import strategies as st
 
 from agent.merge import Registration
-from agent.rules import Choice, Ruling
+from agent.rules import Choice, Identity, Ruling
 from state.model import Absence, Instance, InstanceKey, Reason
 from tests.core import HOST
 
 ORDER = ("dc1", "dc2", "eureka")
 CLUSTERS = ("east", "west")
+ALIASES = [HOST, "orders.service.consul", "a.internal", "*.internal", "a_b.internal", "x.svc.cluster.local", ""]
+TLS = st.sampled_from(["istio", "disabled"])
 
 clusters = st.none() | st.lists(st.sampled_from(CLUSTERS), max_size=2, unique=True).map(tuple)
 labels = st.dictionaries(
@@ -27,6 +29,10 @@ def rulings(draw: st.DrawFn, host: str = HOST) -> Ruling:
         protocol=draw(st.none() | st.sampled_from(["HTTP", "TCP"]).map(lambda word: Choice(word, "rules[0].protocol"))),
         labels=draw(labels),
         clusters=draw(clusters),
+        aliases=tuple(sorted(draw(st.sets(st.sampled_from(ALIASES), max_size=2)))),
+        secure=draw(st.booleans()),
+        export_to=draw(st.none() | st.sampled_from([("shop",), (".", "shop"), ("*", "shop"), ("Shop",), ("*",)])),
+        identity=draw(st.none() | st.builds(Identity, st.sampled_from(["orders", "Or ders", ""]), TLS)),
         warning=draw(st.booleans()),
         skip=draw(st.sampled_from([None, None, None, Choice(True, "rules[1].skip")])),
     )
@@ -51,6 +57,9 @@ def instances(draw: st.DrawFn) -> Instance:
         service_port=draw(st.sampled_from([0, 0, 8080, 9090])),
         service_port_from="metadata port",
         protocol=draw(st.sampled_from(["", "", "HTTP", "GRPC", "SMTP"])),
+        secure_port=draw(st.sampled_from([0, 0, 8443, 80])),
+        proven=draw(st.sampled_from(["", "HTTP", "HTTP", "GRPC"])),
+        proven_secure=draw(st.sampled_from(["", "HTTPS"])),
         registered=draw(st.integers(0, 3)),
     )
 

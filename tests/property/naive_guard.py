@@ -92,6 +92,7 @@ class Naive:
     def hear(self, reading: Reading, accepted: Collection[InstanceKey], now: float) -> None:
         base, first = self.baseline, not self.samples
         unseen = {snapshot.service for snapshot in reading.snapshots} - self.read
+        whole = {snapshot.service for snapshot in reading.snapshots if not snapshot.unread}
         removals = self.take_in(reading)
         would = dict(self.believed)
         for key, word in removals.items():
@@ -121,9 +122,9 @@ class Naive:
             self.carry_out(key, removals[key], decided, now)
         if not panic:
             for key, row in [(k, r) for k, r in self.rows.items() if r.reason is Reason.PANIC and k not in rows]:
-                if key.service in self.read | {snapshot.service for snapshot in reading.snapshots}:
+                if key.service in self.read:
                     self.carry_out(key, row.word, None, now)
-        self.read |= {snapshot.service for snapshot in reading.snapshots}
+        self.read |= whole
         self.rebase(base, released, first and reading.complete, now)
 
     def take_in(self, reading: Reading) -> dict[InstanceKey, Instance | None]:
@@ -131,9 +132,10 @@ class Naive:
         removals: dict[InstanceKey, Instance | None] = {}
         told = {one.key: one for snapshot in reading.snapshots for one in snapshot.instances}
         services = {snapshot.service for snapshot in reading.snapshots}
+        unread = {key for snapshot in reading.snapshots for key in snapshot.unread}
         for key, before in list(self.believed.items()):
-            if key.service not in services:
-                continue
+            if key.service not in services or key in unread:
+                continue  # nothing is said of it
             word = heard(before, told[key]) if key in told else None
             in_grace = key in self.rows and self.rows[key].reason is Reason.GRACE
             if in_grace and word is None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.validity import address_problem
-from hooks.consul.fields import canonical_ip
+from hooks.fields import canonical_ip
 from state.addresses import is_plain
 
 THIS_NETWORK = IPv4Network("0.0.0.0/8")

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from agent.config import Config, digest, load
 from agent.config.fields import PROTOCOLS
+from agent.config.settings import RegistrySettings
+from hooks.eureka.settings import EurekaSettings
 from state.errors import ConfigurationError
 from state.limits import Limits
 
@@ -34,7 +36,26 @@ def _some(**optional: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
 
 
 @st.composite
-def registries(draw: st.DrawFn) -> Document:
+def eurekas(draw: st.DrawFn) -> Document:
+    urls = st.builds("{}://{}:{}/eureka".format, st.sampled_from(["http", "https"]), labels, st.integers(1, 65535))
+    found: Document = {"type": "eureka", "urls": draw(st.lists(urls, min_size=1, max_size=3, unique=True))}
+    found |= draw(
+        _some(
+            poll=durations,
+            ca_file=file_names,
+            tls_server_name=words,
+            services=st.lists(globs, min_size=1, max_size=2),
+            address=st.sampled_from(["ip", "hostname"]),
+            region=labels,
+        )
+    )
+    if draw(st.booleans()):
+        found |= {"username": draw(words), "password_file": draw(file_names)}
+    return found
+
+
+@st.composite
+def consuls(draw: st.DrawFn) -> Document:
     scheme, host, port = draw(st.sampled_from(["http", "https"])), draw(labels), draw(st.integers(1, 65535))
     found: Document = {"type": "consul", "url": f"{scheme}://{host}:{port}"}
     found |= draw(
@@ -81,8 +102,16 @@ def rules(draw: st.DrawFn, targets: list[str]) -> Document:
             protocol=st.sampled_from(PROTOCOLS).flatmap(lambda word: st.sampled_from([word, word.lower()])),
             clusters=st.lists(st.sampled_from(targets), min_size=1, max_size=2, unique=True),
             warning=st.sampled_from(["include", "exclude"]),
+            aliases=st.lists(st.sampled_from(["{service}.service.consul", "fixed.example"]), max_size=2),
+            secure=st.booleans(),
+            export_to=st.lists(labels | st.sampled_from([".", "*"]), min_size=1, max_size=2),
+            identity=st.fixed_dictionaries(
+                {"service_account": labels}, optional={"tls": st.sampled_from(["istio", "disabled"])}
+            ),
         )
     )
+    if "identity" in found:
+        found["match"] = {**found.get("match", {}), "service": "orders*"}
     return found if found.keys() - {"match"} else found | {"skip": draw(st.booleans())}
 
 
@@ -100,7 +129,7 @@ def documents(draw: st.DrawFn) -> Document:
     }
     return {
         "owner": draw(names),
-        "registries": {name: draw(registries()) for name in given_names[:parts]},
+        "registries": {name: draw(consuls() | eurekas()) for name in given_names[:parts]},
         "clusters": {name: draw(clusters(name)) for name in targets},
     } | draw(
         _some(
@@ -157,6 +186,10 @@ def at(value: Any, place: Place) -> Any:
     return value
 
 
+def _urls(registry: RegistrySettings) -> list[str]:
+    return list(registry.urls) if isinstance(registry, EurekaSettings) else [registry.url]
+
+
 @given(documents())
 def test_a_valid_configuration_is_loaded(path: Path, document: Document) -> None:
     config = loaded(path, document)
@@ -165,8 +198,8 @@ def test_a_valid_configuration_is_loaded(path: Path, document: Document) -> None
     assert list(config.registries) == list(document["registries"])
     assert list(config.clusters) == [cluster.name for cluster in config.clusters.values()]
     assert list(config.clusters) == list(document["clusters"])
-    assert [registry.url for registry in config.registries.values()] == [
-        registry["url"] for registry in document["registries"].values()
+    assert [_urls(registry) for registry in config.registries.values()] == [
+        registry.get("urls", [registry.get("url")]) for registry in document["registries"].values()
     ]
     assert [cluster.namespace for cluster in config.clusters.values()] == [
         cluster["namespace"] for cluster in document["clusters"].values()

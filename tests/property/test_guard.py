@@ -67,8 +67,10 @@ class Promises:
             assert not halved(baseline.in_service, left.in_service), "in service under half of the baseline"
         missing = gone - {one.key for snapshot in self.reading.snapshots for one in snapshot.instances}
         assert not missing & self.unseen, "what this epoch never showed is held when missing"
+        unread = {key for snapshot in self.reading.snapshots for key in snapshot.unread}
         for key in gone:
             row = self.waiting.get(key)
+            assert key not in unread or (row and row.reason is Reason.PANIC), "nothing was said of it"
             if row is None or not row.gone or (row.reason is Reason.LOOK and not self.passed):
                 assert self.passed or self.reading.complete, "nothing is removed before the first pass"
                 share = 5
@@ -85,7 +87,7 @@ class Promises:
                 continue
             assert left.present > 0, "never to zero"
             assert baseline.present - left.present <= max(3, baseline.present * share / 100)
-        self.read |= {snapshot.service for snapshot in self.reading.snapshots}
+        self.read |= {snapshot.service for snapshot in self.reading.snapshots if not snapshot.unread}
         held_released = any(
             row.reason is Reason.HOLD and key not in world.belief.waiting for key, row in self.waiting.items()
         )
@@ -200,6 +202,18 @@ class Guarded(RuleBasedStateMachine):
     def move(self, share: float, seed: int) -> None:
         self.world.change(some(self.world.listed(), share, seed), port=9000 + seed)
 
+    @precondition(lambda self: self.world.believed())
+    @rule(share=shares, seed=seeds, then=thens)
+    def say_nothing(self, share: float, seed: int, then: str) -> None:
+        self.world.silent = set(some(self.world.believed(), share, seed))
+        self.hear(then)
+
+    @precondition(lambda self: self.world.silent)
+    @rule(then=thens)
+    def speak_again(self, then: str) -> None:
+        self.world.silent.clear()
+        self.hear(then)
+
     @rule()
     def new_epoch(self) -> None:
         self.world.begin_epoch()
@@ -290,6 +304,7 @@ class Guarded(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Run the world on: whatever waits ends, unless only an operator can end it."""
         try:
+            self.world.silent.clear()
             for _ in range(25):
                 self.wait(60)
                 self.world.whole_pass()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.merge import Host, Registration, merge
-from agent.rules import carries
+from agent.rules import carries, port_of
 from state.model import Absence, Reason
 from tests.core import KEY
 from tests.property.core import ORDER, registrations
@@ -32,6 +32,10 @@ def test_skipped_registrations_make_no_difference(some: list[Registration]) -> N
     assert merged([one for one in some if one.ruling.skip is None]) == merged(some)
 
 
+def place(one: Registration) -> tuple[str, int]:
+    return one.instance.address, port_of(one.instance, one.ruling)
+
+
 def word_of_registry(of_one: list[Registration]) -> Registration:
     """Return whose word counts, by knocking out one candidate after another."""
     left = list(of_one)
@@ -48,8 +52,8 @@ def word_of_registry(of_one: list[Registration]) -> Registration:
 def expected(some: list[Registration]) -> dict[tuple[str, int], bool]:
     """Return (address, port) -> kept, as plainly as it can be said."""
     endpoints: dict[tuple[str, int], bool] = {}
-    for address, port in {(one.instance.address, one.instance.port) for one in some if one.instance.address}:
-        here = [one for one in some if (one.instance.address, one.instance.port) == (address, port)]
+    for address, port in {place(one) for one in some if one.instance.address}:
+        here = [one for one in some if place(one) == (address, port)]
         if any(one.instance.absent_because is not Absence.NODE_CRITICAL for one in here):
             here = [one for one in here if one.instance.absent_because is not Absence.NODE_CRITICAL]
         words = [
@@ -74,9 +78,7 @@ def test_endpoints_are_what_the_most_pessimistic_registry_leaves(some: list[Regi
     for endpoint in host.endpoints:
         assert endpoint.sources == tuple(
             sorted(
-                (one.registry, *one.instance.key)
-                for one in counting
-                if (one.instance.address, one.instance.port) == (endpoint.address, endpoint.port)
+                (one.registry, *one.instance.key) for one in counting if place(one) == (endpoint.address, endpoint.port)
             )
         )
 
@@ -94,15 +96,16 @@ def test_the_fields_come_from_the_first_registry_that_says_something(some: list[
         assert endpoint.version == one.instance.version
         assert endpoint.service == one.instance.key.service
         assert (endpoint.labels, endpoint.clusters) == (one.ruling.labels, one.ruling.clusters)
+        assert endpoint.identity == one.ruling.identity
 
 
 @given(registrations())
 def test_a_word_against_an_endpoint_never_adds_one(some: list[Registration]) -> None:
     before = {(one.address, one.port) for one in merged(some).endpoints}
-    for place, one in enumerate(some):
+    for number, one in enumerate(some):
         if one.waits is None:
             worse = replace(one, instance=replace(one.instance, absent_because=Absence.CRITICAL))
-            host = merged([*some[:place], worse, *some[place + 1 :]])
+            host = merged([*some[:number], worse, *some[number + 1 :]])
             # Grace may bring back what has nothing else; nothing else may.
             assert {(e.address, e.port) for e in host.endpoints if not e.kept} <= before
 
@@ -124,6 +127,7 @@ def test_health_moves_neither_port_nor_protocol_nor_clusters(some: list[Registra
     ]
     one, other = merged(some), merged(flipped)
     assert (one.port, one.protocol, one.clusters) == (other.port, other.protocol, other.clusters)
+    assert (one.aliases, one.export_to) == (other.aliases, other.export_to)
     assert one.disagreements == other.disagreements
 
 
@@ -133,11 +137,45 @@ def test_the_port_is_what_most_want(some: list[Registration]) -> None:
     for one in some:
         if one.ruling.skip is None:
             ruled = one.ruling.port.value if one.ruling.port else one.instance.service_port or 80
-            number = one.instance.port if ruled == "instance" else int(ruled)
+            number = place(one)[1] if ruled == "instance" else int(ruled)
             votes.update([number] if 1 <= number <= 65535 else [])
     most = max(votes.values(), default=0)
     assert merged(some).port.value == min((port for port in votes if votes[port] == most), default=80)
     assert any("the port" in sentence for sentence in merged(some).disagreements) is (len(votes) > 1)
+
+
+@given(registrations(SETTLED))
+def test_a_protocol_is_what_most_say_or_else_what_all_prove(some: list[Registration]) -> None:
+    listed = [one for one in some if one.ruling.skip is None]
+    proofs = {
+        id(one): one.instance.proven_secure if one.ruling.secure and one.instance.secure_port else one.instance.proven
+        for one in listed
+    }
+    said = {id(one): str(one.ruling.protocol.value) if one.ruling.protocol else one.instance.protocol for one in listed}
+    protocol = merged(some).protocol
+    if any(said.values()):
+        votes = Counter(said[id(one)] for one in listed if said[id(one)] or not proofs[id(one)])
+        wanted = min(votes, key=lambda word: (-votes[word], word))
+    else:
+        # Only what has an address can be asked for a proof.
+        proven = {proofs[id(one)] for one in listed if one.instance.address}
+        wanted = proven.pop() if len(proven) == 1 else ""
+    assert (protocol.value if protocol else "") == wanted
+
+
+@given(registrations(SETTLED))
+def test_aliases_and_namespaces_are_what_rules_say_of_the_listed(some: list[Registration]) -> None:
+    host = merged(some)
+    listed = [one for one in some if one.ruling.skip is None]
+    assert host.aliases == tuple(sorted({alias for one in listed for alias in one.ruling.aliases}))
+    saying = [one for one in listed if one.ruling.export_to is not None]
+    if saying:
+        first = min(saying, key=lambda one: (ORDER.index(one.registry), one.instance.key))
+        assert host.export_to == tuple(sorted(first.ruling.export_to or ()))
+    else:
+        assert host.export_to is None
+    differ = len({tuple(sorted(one.ruling.export_to or ())) for one in saying}) > 1
+    assert any("the namespaces" in sentence for sentence in host.disagreements) is differ
 
 
 @given(registrations())

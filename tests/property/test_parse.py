@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hooks.consul import parse
-from hooks.consul.fields import LARGEST_WEIGHT, PROTOCOLS, shown
 from hooks.consul.settings import ConsulSettings
+from hooks.fields import LARGEST_WEIGHT, PROTOCOLS, shown
 from state.errors import RegistryError
 from state.model import Absence, Instance
 

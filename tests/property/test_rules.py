@@ -1,11 +1,12 @@
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.naming import service_label
-from agent.rules import Match, Rule, Rules
+from agent.rules import Identity, Match, Rule, Rules
 from state.model import Instance
 from tests.core import instance
 from tests.property.core import clusters
@@ -19,17 +20,25 @@ matches = st.builds(
     tag=st.none() | globs,
     metadata=st.dictionaries(words, globs, max_size=2).map(lambda given: tuple(given.items())),
 )
+FIELDS = [
+    *("host", "aliases", "namespace", "port", "protocol", "clusters"),
+    *("secure", "export_to", "identity", "warning", "skip"),
+]
 rule_lists = st.lists(
     st.builds(
         Rule,
         number=st.just(0),
         match=matches,
         host=st.none() | st.sampled_from(["{service}.x", "{service}.{domain}", "y"]),
+        aliases=st.none() | st.lists(st.sampled_from(["{service}.x", "{domain}", "z"]), max_size=2).map(tuple),
         namespace=st.none() | words,
         labels=st.dictionaries(words, words, max_size=2).map(lambda given: tuple(given.items())),
         port=st.none() | st.sampled_from([1, 2, "instance"]),
         protocol=st.none() | st.sampled_from(["HTTP", "TCP"]),
         clusters=clusters,
+        secure=st.sampled_from([None, True, False]),
+        export_to=st.none() | st.lists(words, min_size=1, max_size=2).map(tuple),
+        identity=st.none() | st.builds(Identity, words, st.sampled_from(["istio", "disabled"])),
         warning=st.sampled_from([None, "include", "exclude"]),
         skip=st.sampled_from([None, True, False]),
     ),
@@ -50,7 +59,7 @@ def matching(rule: Rule, registry: str, one: Instance) -> bool:
     match = rule.match
     return (
         fnmatchcase(registry, match.registry)
-        and fnmatchcase(one.key.service, match.service)
+        and any(fnmatchcase(name, match.service) for name in (one.key.service, one.key.service.lower()))
         and (match.tag is None or any(fnmatchcase(tag, match.tag) for tag in one.tags))
         and all(any(k == key and fnmatchcase(v, glob) for k, v in one.metadata) for key, glob in match.metadata)
     )
@@ -64,10 +73,12 @@ def test_rulings_are_what_applying_rule_after_rule_gives(
     for registry, one in [*asked, *asked]:
         chosen: dict[str, tuple[object, str]] = {}
         labels: dict[str, str] = {}
+        sources: dict[str, str] = {}
         for rule in given_rules:
             if matching(rule, registry, one):
                 labels.update(rule.labels)
-                for name in ("host", "namespace", "port", "protocol", "clusters", "warning", "skip"):
+                sources.update((f"labels.{key}", f"rules[{rule.number}].labels") for key, _ in rule.labels)
+                for name in FIELDS:
                     if getattr(rule, name) is not None:
                         chosen[name] = getattr(rule, name), f"rules[{rule.number}].{name}"
         ruling = rules.ruling(registry, one)
@@ -79,6 +90,13 @@ def test_rulings_are_what_applying_rule_after_rule_gives(
             assert (None if found is None else tuple(found)) == chosen.get(name)
         assert ruling.labels == tuple(sorted(labels.items()))
         assert ruling.clusters == chosen.get("clusters", (None, ""))[0]
+        templates = cast(tuple[str, ...], chosen.get("aliases", ((), ""))[0])
+        filled = {template.format(service=service_label(one.key.service), domain="d") for template in templates}
+        assert ruling.aliases == tuple(sorted(filled))
+        assert ruling.secure is chosen.get("secure", (False, ""))[0]
+        assert ruling.export_to == chosen.get("export_to", (None, ""))[0]
+        assert ruling.identity == chosen.get("identity", (None, ""))[0]
+        assert dict(ruling.sources) == sources | {name: source for name, (_, source) in chosen.items()}
         assert ruling.warning is (chosen.get("warning", ("include", ""))[0] == "include")
         assert (ruling.skip is not None) is bool(chosen.get("skip", (False, ""))[0])
 

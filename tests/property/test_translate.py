@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from ipaddress import ip_address
 
 from hypothesis import given
@@ -36,13 +37,16 @@ def validate(resource: Resource) -> None:
     assert sum(len(key) + len(value) for key, value in metadata["annotations"].items()) <= 256 * 1024
     if manifest["kind"] == "WorkloadEntry":
         validate_workload_entry(spec)
+        # An identity is promised only where there is one.
+        assert metadata["labels"]["security.istio.io/tlsMode"] == "disabled" or spec["serviceAccount"]
     else:
         assert manifest["kind"] == "ServiceEntry"
-        validate_service_entry(metadata["name"], spec)
+        validate_service_entry(metadata["name"], metadata["namespace"], spec)
 
 
 def validate_workload_entry(spec: dict[str, object]) -> None:
-    assert set(spec) <= {"address", "ports", "locality", "weight"}
+    assert set(spec) <= {"address", "ports", "locality", "weight", "serviceAccount"}
+    assert re.fullmatch(rf"{DNS_LABEL}(\.{DNS_LABEL})*", str(spec.get("serviceAccount", "none")))
     address = ip_address(str(spec["address"]))
     assert str(address) == spec["address"]
     assert not any((address.is_loopback, address.is_link_local, address.is_unspecified))
@@ -56,8 +60,15 @@ def validate_workload_entry(spec: dict[str, object]) -> None:
     assert "locality" not in spec or re.fullmatch(r"[^/]+(/[^/]+){0,2}", str(spec["locality"]))
 
 
-def validate_service_entry(name: str, spec: dict[str, object]) -> None:
-    assert set(spec) == {"hosts", "location", "resolution", "ports", "workloadSelector"}
+def validate_service_entry(name: str, namespace: str, spec: dict[str, object]) -> None:
+    assert set(spec) - {"exportTo"} == {"hosts", "location", "resolution", "ports", "workloadSelector"}
+    exported = spec.get("exportTo", ["*"])
+    assert isinstance(exported, list)
+    assert exported
+    assert "*" not in exported or len(exported) == 1
+    places = [namespace if place == "." else place for place in exported]
+    assert len(set(places)) == len(places)
+    assert all(place == "*" or re.fullmatch(DNS_LABEL, place) for place in places)
     assert spec["hosts"] == [name]
     assert all(re.fullmatch(DNS_LABEL, label) for label in name.split("."))
     assert not name.split(".")[-1].isdecimal()
@@ -85,6 +96,13 @@ def test_whatever_is_written_is_valid(some: list[Registration], name: str, names
     assert len({resource.key for resource in result.resources}) == len(result.resources)
     kinds = [resource.key.kind for resource in result.resources]
     assert kinds == sorted(kinds, reverse=True)
+    entries = [resource for resource in result.resources if resource.key.kind == "ServiceEntry"]
+    assert [entry.key.name for entry in entries][:1] in ([], [name])
+    for alias in merged.aliases:
+        written = [entry for entry in entries[1:] if entry.key.name == alias]
+        named = [sentence for sentence in result.rejected if f"alias {alias!r}" in sentence]
+        assert not entries or len(written) + len(named) == 1
+        assert all(entry.spec == {**entries[0].spec, "hosts": [alias]} for entry in written)
 
 
 @given(registrations(), st.sampled_from(CLUSTERS))
@@ -113,7 +131,7 @@ def test_every_endpoint_is_written_or_rejected(some: list[Registration], cluster
 @given(registrations(), st.sampled_from(CLUSTERS))
 def test_the_service_entry_depends_on_the_host_alone(some: list[Registration], cluster: str) -> None:
     merged = merge(HostKey("", HOST), some, ORDER)
-    bare = host(port=merged.port, protocol=merged.protocol, clusters=merged.clusters, kept=merged.kept)
+    bare = replace(merged, endpoints=())
     with_endpoints, without = (
         [r for r in translate(one, owner="dc1", cluster=cluster, namespace="ns").resources if r.key.kind[0] == "S"]
         for one in (merged, bare)

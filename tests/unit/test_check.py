@@ -473,6 +473,28 @@ def test_a_service_entry_of_somebody_else_with_our_host_is_told(tmp_path: Path) 
     assert told(kubernetes(tmp_path, rules=rules), Seen((), (), (foreign,)), ORDERS) == []
 
 
+def test_a_service_entry_of_somebody_else_with_an_alias_of_ours_is_told(tmp_path: Path) -> None:
+    rules = [{"match": {"service": "web"}, "aliases": ["{service}.service.consul"]}]
+    foreign = Selecting("legacy", "theirs", {}, ("web.service.consul",))
+    (one,) = told(kubernetes(tmp_path, rules=rules), Seen((), (), (foreign,)), ORDERS)
+    assert one.place == "host web.service.consul"
+
+
+def test_a_selector_on_an_identity_takes_what_a_rule_gives_one(tmp_path: Path) -> None:
+    seen = Seen((), (Selecting("legacy", "theirs", {"security.istio.io/tlsMode": "istio"}),))
+    assert told(kubernetes(tmp_path), seen, ORDERS) == []
+    rules = [{"match": {"service": "web"}, "identity": {"service_account": "web", "tls": "istio"}}]
+    (one,) = told(kubernetes(tmp_path, rules=rules), seen, ORDERS)
+    assert "of web.mesh.internal" in one.seen
+
+
+def test_a_rule_in_lower_case_is_for_a_service_of_eureka(tmp_path: Path) -> None:
+    rules = [{"match": {"service": "orders*"}, "port": 80}]
+    config = configured(tmp_path, "http://c", rules=rules)
+    assert list(without_service(config, {REGISTRY: frozenset({"ORDERS"})})) == []
+    assert list(without_service(config, {REGISTRY: frozenset({"WEB"})}))
+
+
 def replace_selector(entry: Selecting, selector: dict[str, str]) -> Selecting:
     return entry._replace(selector=selector)
 

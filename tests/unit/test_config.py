@@ -9,9 +9,10 @@ from agent.clusters.settings import DirectorySettings, KubernetesSettings
 from agent.config import Config, digest, load, schema
 from agent.config.fields import PROTOCOLS
 from agent.config.source import LARGEST
-from agent.rules import Match, Rule
+from agent.rules import Identity, Match, Rule
 from agent.validity import PROTOCOLS as ISTIO_PROTOCOLS
 from hooks.consul.settings import ConsulSettings
+from hooks.eureka.settings import EurekaSettings
 from hooks.settings import ReceiverSettings
 from state.errors import ConfigurationError
 from state.limits import Limits
@@ -33,6 +34,9 @@ registries:
     services: ["*"], probe: consul, address: wan, region: eu-west, metadata_prefix: "mesh-", parked: 7}
   consul-dc2: {type: consul, url: "https://[fd00::1]:8501", ca_file: ca.pem, cert_file: crt.pem, key_file: key.pem,
     tls_server_name: server.dc2.consul, services: ["team-a*", ready], probe: ready}
+  eureka-dc1: {type: eureka, urls: ["https://eureka-1:8761/eureka/", "http://[fd00::1]:8762"], poll: 2s,
+    username: isthmus, password_file: eureka.password, ca_file: ca.pem, cert_file: crt.pem, key_file: key.pem,
+    tls_server_name: eureka, services: ["ORDERS*"], address: hostname, region: eu-west, metadata_prefix: "mesh-"}
 clusters:
   east: {kubeconfig: east.kubeconfig, context: admin@east, namespace: legacy}
   west: {server: "https://west:6443/", ca_file: west.pem, token_file: west.token, namespace: old, policy: upsert-only}
@@ -45,6 +49,10 @@ rules:
     port: 8080
     protocol: grpc-web
     clusters: [east, review]
+    aliases: ["{service}.service.consul"]
+    secure: yes
+    export_to: [shop, "."]
+    identity: {service_account: orders}
     warning: exclude
   - {match: {service: "batch-*"}, skip: true}
   - {port: instance, skip: no, warning: include}
@@ -91,6 +99,10 @@ def consul(rest: str) -> str:
     return edited(REGISTRY, f"  consul: {{type: consul, {rest}}}")
 
 
+def eureka(rest: str) -> str:
+    return edited(REGISTRY, f"  e: {{type: eureka, {rest}}}")
+
+
 def rule(text: str) -> str:
     return edited(NEXT, f"rules:\n  - {text}")
 
@@ -135,6 +147,21 @@ def test_every_key_reaches_its_setting(written: Callable[[str], Path], tmp_path:
                 services=("team-a*", "ready"),
                 probe="ready",
             ),
+            "eureka-dc1": EurekaSettings(
+                name="eureka-dc1",
+                urls=("https://eureka-1:8761/eureka", "http://[fd00::1]:8762"),
+                poll=2.0,
+                username="isthmus",
+                password_file=tmp_path / "eureka.password",
+                ca_file=tmp_path / "ca.pem",
+                cert_file=tmp_path / "crt.pem",
+                key_file=tmp_path / "key.pem",
+                tls_server_name="eureka",
+                services=("ORDERS*",),
+                address="hostname",
+                region="eu-west",
+                metadata_prefix="mesh-",
+            ),
         },
         clusters={
             "east": KubernetesSettings(
@@ -164,6 +191,10 @@ def test_every_key_reaches_its_setting(written: Callable[[str], Path], tmp_path:
                 port=8080,
                 protocol="GRPC-WEB",
                 clusters=("east", "review"),
+                aliases=("{service}.service.consul",),
+                secure=True,
+                export_to=("shop", "."),
+                identity=Identity("orders", "istio"),
                 warning="exclude",
             ),
             Rule(number=1, match=Match(service="batch-*"), skip=True),
@@ -183,7 +214,7 @@ def test_every_key_reaches_its_setting(written: Callable[[str], Path], tmp_path:
             retry=(0.1, 2.0, 0.5),
         ),
     )
-    assert list(config.registries) == ["consul-dc1", "consul-dc2"]
+    assert list(config.registries) == ["consul-dc1", "consul-dc2", "eureka-dc1"]
     assert isinstance(config.limits.empty_grace, float)
 
 
@@ -266,8 +297,74 @@ MISTAKES = {
     ),
     "no type": (edited(REGISTRY, f"  consul: {{{URL}}}"), "3: registries.consul.type: is required"),
     "unknown type": (
-        edited(REGISTRY, "  e:\n    type: eureka\n    urls: [a]\n    poll: 5s"),
-        "4: registries.e.type: must be 'consul', not 'eureka'",
+        edited(REGISTRY, "  e:\n    type: etcd\n    urls: [a]\n    poll: 5s"),
+        "4: registries.e.type: must be 'consul' or 'eureka', not 'etcd'",
+    ),
+    "no type, of Eureka": (edited(REGISTRY, "  e: {urls: [http://a]}"), "3: registries.e.type: is required"),
+    "no urls": (eureka("poll: 5s"), "3: registries.e.urls: is required"),
+    "empty urls": (eureka("urls: []"), "3: registries.e.urls: must name at least one"),
+    "url as text": (eureka('urls: "http://a"'), "3: registries.e.urls: must be a list, not 'http://a'"),
+    "url of Eureka with a password": (
+        eureka('urls: ["http://isthmus:geheim@a/eureka"]'),
+        "3: registries.e.urls[0]: must have no user or password: a secret belongs into a file that password_file names",
+    ),
+    "url of Eureka twice": (
+        eureka('urls: ["http://a/eureka", "http://b/eureka", "http://a/eureka"]'),
+        "3: registries.e.urls[2]: is there twice: 'http://a/eureka'",
+    ),
+    "Eureka's user without a password": (
+        eureka("urls: [http://a], username: isthmus"),
+        "3: registries.e.username: needs password_file beside it",
+    ),
+    "Eureka's certificate without a key": (
+        eureka("urls: [http://a], cert_file: a.pem"),
+        "3: registries.e.cert_file: needs key_file beside it",
+    ),
+    "Eureka's password in the file": (
+        eureka("urls: [http://a], password: geheim"),
+        "3: registries.e.password: is refused: a secret does not belong into the configuration; put it into a file, "
+        "and name that in password_file",
+    ),
+    "Consul's key at Eureka": (
+        eureka("urls: [http://a], probe: consul"),
+        "3: registries.e.probe: belongs to a registry of type consul, not to one of type eureka",
+    ),
+    "Eureka's key at Consul": (
+        consul(f"{URL}, poll: 5s"),
+        "3: registries.consul.poll: belongs to a registry of type eureka, not to one of type consul",
+    ),
+    "Eureka's address": (
+        eureka("urls: [http://a], address: wan"),
+        "3: registries.e.address: must be 'ip' or 'hostname', not 'wan'",
+    ),
+    "alias of no host": (
+        rule('{aliases: ["*.{domain}"]}'),
+        "7: rules[0].aliases[0]: makes no valid host: '*.mesh.internal'",
+    ),
+    "export_to of no namespace": (
+        rule("{export_to: [Shop]}"),
+        '7: rules[0].export_to[0]: must be a namespace, "." (the object\'s own) or "*" (every one), not \'Shop\'',
+    ),
+    "export_to of nobody": (rule("{export_to: []}"), "7: rules[0].export_to: must name at least one"),
+    "identity without an account": (
+        rule("{match: {service: a}, identity: {tls: istio}}"),
+        "7: rules[0].identity.service_account: is required",
+    ),
+    "identity of every service": (
+        rule("{match: {tag: gold}, identity: {service_account: orders}}"),
+        "7: rules[0].identity: needs match.service beside it: who may register anything could claim the identity else",
+    ),
+    "identity of any service": (
+        rule('{match: {service: "*"}, identity: {service_account: orders}}'),
+        "7: rules[0].identity: needs match.service beside it",
+    ),
+    "identity of no account": (
+        rule("{match: {service: a}, identity: {service_account: Orders}}"),
+        "7: rules[0].identity.service_account: must be the name of a Kubernetes service account",
+    ),
+    "identity with another mode": (
+        rule("{match: {service: a}, identity: {service_account: orders, tls: mutual}}"),
+        "7: rules[0].identity.tls: must be 'istio' or 'disabled', not 'mutual'",
     ),
     "type null": (edited(REGISTRY, f"  c: {{type: , {URL}}}"), "3: registries.c.type: has no value"),
     "no url": (edited(REGISTRY, "  c: {type: consul}"), "3: registries.c.url: is required"),
@@ -440,11 +537,11 @@ MISTAKES = {
     "status of a name": (edited(NEXT, 'status: "localhost:9412"'), "6: status: must be a loopback address and a port"),
     "rules as a mapping": (edited(NEXT, "rules: {skip: true}"), "6: rules: must be a list, not a mapping"),
     "rule is no mapping": (rule("skip"), "7: rules[0]: must be a mapping, not text"),
-    "empty rule": (rule("{}"), "7: rules[0]: does nothing: it has none of host, namespace, labels, port, protocol"),
+    "empty rule": (rule("{}"), "7: rules[0]: does nothing: it has none of host, namespace, labels, aliases, port"),
     "rule that does nothing": (rule("match: {service: a}"), "7: rules[0]: does nothing: it has none of host"),
     "rule without labels": (rule("labels: {}"), "7: rules[0]: does nothing"),
     "misspelt action": (rule("labls: {a: b}"), "7: rules[0].labls: is no known key; did you mean labels?"),
-    "later key of a rule": (rule("{skip: true, aliases: []}"), "7: rules[0].aliases: is no known key; there are match"),
+    "later key of a rule": (rule("{skip: true, until: 2027}"), "7: rules[0].until: is no known key; there are match"),
     "empty glob": (
         rule('match: {service: ""}\n    skip: true'),
         '7: rules[0].match.service: must be a glob such as "orders*", not empty and without control characters, not',
@@ -654,9 +751,11 @@ def test_relative_paths_of_credentials_are_looked_up_in_the_credentials_director
     path = written(WHOLE.replace("west.token", "x" * 300))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
     config = load(path)
-    assert config.registries["consul-dc2"].ca_file == credentials / "ca.pem"
-    assert config.registries["consul-dc2"].key_file == tmp_path / "key.pem"
-    assert config.registries["consul-dc1"].token_file == Path("/etc/isthmus/token")
+    first, second = config.registries["consul-dc1"], config.registries["consul-dc2"]
+    assert isinstance(first, ConsulSettings)
+    assert second.ca_file == credentials / "ca.pem"
+    assert second.key_file == tmp_path / "key.pem"
+    assert first.token_file == Path("/etc/isthmus/token")
     east, west, review = config.clusters.values()
     assert isinstance(east, KubernetesSettings)
     assert isinstance(west, KubernetesSettings)
@@ -724,7 +823,9 @@ def test_what_secret_files_hold_is_not_in_the_repr(written: Callable[[str], Path
 def test_the_digest_follows_what_a_cluster_should_hold(written: Callable[[str], Path]) -> None:
     config = load(written(WHOLE))
     base = digest(config, "east")
-    registry = config.registries["consul-dc1"]
+    registry, eureka = config.registries["consul-dc1"], config.registries["eureka-dc1"]
+    assert isinstance(registry, ConsulSettings)
+    assert isinstance(eureka, EurekaSettings)
     changed = [
         replace(config, owner="dc2"),
         replace(config, domain="other.internal"),
@@ -733,6 +834,9 @@ def test_the_digest_follows_what_a_cluster_should_hold(written: Callable[[str], 
         replace(config, registries=dict(reversed(list(config.registries.items())))),
         replace(config, registries={**config.registries, "consul-dc1": replace(registry, services=("a*",))}),
         replace(config, registries={**config.registries, "consul-dc1": replace(registry, url="http://a")}),
+        replace(config, registries={**config.registries, "eureka-dc1": replace(eureka, urls=("http://a",))}),
+        replace(config, registries={**config.registries, "eureka-dc1": replace(eureka, address="ip")}),
+        replace(config, rules=(replace(config.rules[0], identity=None), *config.rules[1:])),
         replace(config, clusters={**config.clusters, "east": replace(config.clusters["east"], namespace="new")}),
         replace(config, clusters={**config.clusters, "east": replace(config.clusters["east"], policy="paused")}),
     ]
@@ -741,7 +845,9 @@ def test_the_digest_follows_what_a_cluster_should_hold(written: Callable[[str], 
 
 def test_the_digest_does_not_follow_the_rest(written: Callable[[str], Path]) -> None:
     config = load(written(WHOLE))
-    registry = config.registries["consul-dc1"]
+    registry, eureka = config.registries["consul-dc1"], config.registries["eureka-dc1"]
+    assert isinstance(registry, ConsulSettings)
+    assert isinstance(eureka, EurekaSettings)
     east = config.clusters["east"]
     assert isinstance(east, KubernetesSettings)
     same = [
@@ -749,6 +855,7 @@ def test_the_digest_does_not_follow_the_rest(written: Callable[[str], Path]) -> 
         replace(config, state=Path("/a"), control=Path("/b")),
         replace(config, clusters={"east": east}),
         replace(config, registries={**config.registries, "consul-dc1": replace(registry, token_file=Path("/a"))}),
+        replace(config, registries={**config.registries, "eureka-dc1": replace(eureka, poll=60.0)}),
         # The same file, as systemd hands it to the service.
         replace(config, clusters={"east": replace(east, kubeconfig=Path("/run/credentials/x/east.kubeconfig"))}),
     ]

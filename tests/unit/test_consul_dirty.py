@@ -4,15 +4,15 @@ import time
 import pytest
 
 from hooks.consul.dirty import Dirty, Mark, too_many
-from hooks.consul.found import Found, Source, Tally
 from hooks.consul.recent import Recent
 from hooks.consul.timetable import Timetable
+from hooks.found import CONSUL_SOURCES, Found, Source, Tally
 from state.limits import Limits
 
 
 @pytest.fixture
 def tally() -> Tally:
-    return Tally()
+    return Tally(CONSUL_SOURCES)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_changes_add_up_and_the_slowest_is_remembered(tally: Tally) -> None:
     tally.changed(Source.STATUS, 0, now - 99)
     found = tally.report()[Source.STATUS]
     assert (found.wakeups, found.changes, round(found.seconds), round(found.longest)) == (3, 3, 125, 50)
-    assert tally.report().keys() == set(Source)
+    assert tally.report().keys() == set(CONSUL_SOURCES)
 
 
 # What is parked.

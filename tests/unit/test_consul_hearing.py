@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.demo.registry import EmbeddedRegistry, Trouble
-from hooks.consul.found import Source
 from hooks.consul.looks import HASTE
+from hooks.found import Source
 from tests.hearing import LONG, Hearing
 from tests.testbed.processes import wait_until
 from tests.unit.loopback import Answer, Request, Server, as_json

@@ -13,7 +13,7 @@ import pytest
 from agent.cli.asking import NoAgentError, ask, ask_ours
 from agent.daemon import Agent
 from agent.demo.registry import EmbeddedRegistry, Trouble
-from agent.holds import deletions_name, holds
+from agent.holds import deletions_name, holds, shown
 from agent.report import status
 from agent.web.control import ControlServer, create_app
 from tests.dc import REGISTRY, configured
@@ -61,6 +61,19 @@ def test_all_held_removals_of_a_registry_can_be_accepted(
     assert client.post("/v1/accept", json={"name": REGISTRY}).json == {"accepted": 0, "still_held": 0}
 
 
+def test_what_was_not_shown_is_not_accepted_with_what_was(
+    agent: Agent, registry: EmbeddedRegistry, client: Client
+) -> None:
+    before = wipe(agent, registry)
+    body = {"name": REGISTRY, "shown": shown(before[:11])}
+    refused = client.post("/v1/accept", json=body)
+    assert refused.status_code == 409
+    assert "look at it again" in refused.json["error"]
+    assert len([row for row in holds(agent) if row["hold"]]) == 12
+    answer = client.post("/v1/accept", json={**body, "hold": before[0]["hold"], "shown": shown(before[:1])})
+    assert answer.json == {"accepted": 1, "still_held": 0}
+
+
 def test_withheld_deletions_of_a_cluster_can_be_accepted(registry: EmbeddedRegistry, tmp_path: Path) -> None:
     with agent_on(tmp_path, registry) as agent:
         start(agent)
@@ -76,15 +89,78 @@ def test_withheld_deletions_of_a_cluster_can_be_accepted(registry: EmbeddedRegis
         wait_until(lambda: ok(agent, "east") and [row["name"] for row in holds(agent)] == ["west"], "east is done")
 
 
+def test_a_cluster_is_paused_and_resumed_and_the_others_are_not(
+    agent: Agent, registry: EmbeddedRegistry, client: Client
+) -> None:
+    answer = client.post("/v1/pause", json={"name": "east"})
+    assert (answer.status_code, answer.json) == (200, {"paused": True, "pending": 0, "writing": 0})
+    registry.register("orders", "orders-9", "node-1", 8080, address="10.1.0.9")
+    wait_until(lambda: ok(agent, "west") and status(agent)["clusters"]["east"]["pending"] == 1, "west has it")
+    shown = status(agent)["clusters"]["east"]
+    assert (shown["state"], shown["paused"], shown["policy"]) == ("paused", True, "sync")
+    assert not [path for path in (agent.config.state.parent / "east").rglob("*.yaml") if "10.1.0.9" in path.read_text()]
+    assert client.post("/v1/pause", json={"name": "east"}).json == {"paused": True, "pending": 1, "writing": 0}
+    assert client.post("/v1/resume", json={"name": "east"}).json["paused"] is False
+    wait_until(lambda: ok(agent, "east"), "east has it, too")
+
+    def as_many() -> bool:
+        shown = status(agent)["clusters"]
+        return bool(shown["east"]["objects"] == shown["west"]["objects"])
+
+    wait_until(as_many, "both have as many objects")
+
+
+def test_a_pause_outlives_the_agent_and_so_does_its_end(registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    with agent_on(tmp_path, registry) as agent:
+        create_app(lambda: agent).test_client().post("/v1/pause", json={"name": "east"})
+    with agent_on(tmp_path, registry) as agent:
+        agent.start()
+        wait_until(lambda: ok(agent, "west") and status(agent)["clusters"]["east"]["pending"] == 15, "west has all")
+        assert not (tmp_path / "east").exists()
+        create_app(lambda: agent).test_client().post("/v1/resume", json={"name": "east"})
+        wait_until(lambda: ok(agent, "east"), "east has all")
+    with agent_on(tmp_path, registry) as agent:
+        start(agent)
+        assert not agent.lanes["east"].report().paused
+
+
+def test_an_agent_that_a_reload_has_made_meanwhile_is_paused_as_well(
+    registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    with agent_on(tmp_path, registry) as old, agent_on(tmp_path / "new", registry) as new:
+        agents = iter([old, new])  # whoever asks again is given the new one
+        client: Client = create_app(lambda: next(agents, new)).test_client()
+        assert client.post("/v1/pause", json={"name": "east"}).json["paused"] is True
+        assert new.lanes["east"].report().paused
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        (b"[]", 400, "the body must be an object of name, not []"),
+        (b'{"name": "east", "hold": ""}', 400, "the body must be an object of name, not "),
+        (b'{"name": ["east"]}', 400, "name must be a text, not ['east']"),
+        (b'{"name": "consul-dc1"}', 404, "there is no cluster 'consul-dc1'; known are: east, west"),
+    ],
+)
+def test_a_pause_of_nothing_is_told_what_is_wrong(
+    client: Client, verb: str, body: bytes, code: int, words: str
+) -> None:
+    answer = client.post(f"/v1/{verb}", data=body)
+    assert answer.status_code == code
+    assert answer.json["error"].startswith(words)
+
+
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [
         (b"", 400, ""),
         (b"{", 400, ""),
-        (b"[]", 400, "the body must be an object of name and hold, not []"),
+        (b"[]", 400, "the body must be an object of name and hold and shown, not []"),
         (b'{"name": "x", "yes": true}', 400, "the body must be an object of name and hold"),
-        (b'{"name": 1}', 400, "name and hold must be texts, not 1 and ''"),
-        (b'{"name": "", "hold": ""}', 400, "name and hold must be texts"),
+        (b'{"name": 1}', 400, "name and hold and shown must be texts, not 1 and '' and ''"),
+        (b'{"name": "", "hold": ""}', 400, "name and hold and shown must be texts"),
         (b'{"name": "nobody"}', 404, "there is no registry or cluster 'nobody'; known are: consul-dc1, east, west"),
         (b'{"name": "east", "hold": "' + b"x" * 5000 + b'"}', 413, ""),
     ],

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from agent.merge import Host, HostKey, Registration, host_key, merge
-from agent.rules import Choice
+from agent.rules import Choice, Identity
 from state.model import Absence, InstanceKey, Reason
 from tests.core import HOST, KEY, registration, ruling
 
@@ -84,7 +84,7 @@ def test_a_critical_node_says_nothing_against_another_registration(registry: str
     assert [endpoint.kept for endpoint in merged(lost, waiting).endpoints] == [True]
 
 
-@pytest.mark.parametrize("word", [Absence.CRITICAL, Absence.MAINTENANCE])
+@pytest.mark.parametrize("word", [word for word in Absence if word not in (Absence.NONE, Absence.NODE_CRITICAL)])
 @pytest.mark.parametrize("registry", ORDER)
 def test_between_registries_the_most_pessimistic_word_counts(registry: str, word: Absence) -> None:
     other = "dc1" if registry == "dc2" else "dc2"
@@ -181,6 +181,97 @@ def test_a_protocol_comes_from_the_rule_then_the_registration() -> None:
     assert merged(registration(ruling=ruled, protocol="HTTP")).protocol == Choice("GRPC", "rules[0].protocol")
     assert merged(registration(protocol="HTTP")).protocol == Choice("HTTP", "metadata protocol of orders-1")
     assert merged(registration()).protocol is None
+
+
+def test_a_protocol_that_all_prove_is_the_hosts() -> None:
+    checked = registration("a", proven="HTTP")
+    spring = registration("b", registry="dc2", node="", address="10.0.0.2", proven="HTTP")
+    assert merged(checked, spring).protocol == Choice("HTTP", "checks of a")
+    assert merged(spring).protocol == Choice("HTTP", "port of b")
+    unproven = registration("c", address="10.0.0.3")
+    host = merged(checked, spring, unproven)
+    assert (host.protocol, host.disagreements) == (None, ())
+
+
+def test_proofs_that_disagree_prove_nothing_and_are_named() -> None:
+    some = [
+        registration(f"i{n}", address=f"10.0.0.{n}", proven=word) for n, word in enumerate(["HTTP", "GRPC", "HTTP"])
+    ]
+    host = merged(*some)
+    assert host.protocol is None
+    (sentence,) = host.disagreements
+    assert sentence == f"{HOST}: registrations prove more than one protocol: GRPC (1), HTTP (2); none is used"
+
+
+@pytest.mark.parametrize("word", ["GRPC", "HTTP"])
+def test_a_word_beats_any_number_of_proofs(word: str) -> None:
+    proofs = [registration(f"i{n}", address=f"10.0.0.{n}", proven="HTTP") for n in range(3)]
+    host = merged(*proofs, registration("z", protocol=word))
+    assert host.protocol == Choice(word, "metadata protocol of z")
+    assert host.disagreements == ()
+    ruled = ruling(protocol=Choice("TCP", "rules[0].protocol"))
+    assert merged(*proofs, registration("z", ruling=ruled)).protocol == Choice("TCP", "rules[0].protocol")
+
+
+def test_neither_what_was_restored_nor_what_was_rejected_can_prove() -> None:
+    proof = registration("a", proven="HTTP")
+    restored = registration("x", address="10.0.0.2", restored=True, waits=Reason.HOLD)
+    rejected = registration("y", address="", port=0, absent_because=Absence.REJECTED)
+    assert merged(proof, restored, rejected).protocol == Choice("HTTP", "checks of a")
+    assert merged(restored, rejected).protocol is None
+
+
+def test_aliases_are_those_of_all_registrations() -> None:
+    one = registration("a", ruling=ruling(aliases=("b.x", "a.x")))
+    other = registration("b", registry="dc2", ruling=ruling(aliases=("a.x", "c.x")))
+    skipped = registration("c", ruling=ruling(aliases=("d.x",), skip=Choice(True, "rules[0].skip")))
+    assert merged(one, other, skipped).aliases == ("a.x", "b.x", "c.x")
+    assert merged(registration()).aliases == ()
+
+
+def test_the_namespaces_that_see_a_host_are_those_of_the_first_registry_with_a_word() -> None:
+    silent = registration("a")
+    shop = registration("b", address="10.0.0.2", ruling=ruling(export_to=("shop", "bank", "shop")))
+    same = registration("c", registry="dc2", address="10.0.0.3", ruling=ruling(export_to=("bank", "shop")))
+    host = merged(same, silent, shop)
+    assert (host.export_to, host.disagreements) == (("bank", "shop"), ())
+    other = registration("d", registry="dc2", address="10.0.0.4", ruling=ruling(export_to=("*",)))
+    host = merged(other, shop)
+    assert host.export_to == ("bank", "shop")
+    assert host.disagreements == (
+        f"{HOST}: registrations disagree on the namespaces that see it: bank, shop; *; the first is used",
+    )
+    assert merged(silent).export_to is None
+
+
+def test_an_endpoint_has_the_identity_that_a_rule_grants_to_its_first_registration() -> None:
+    granted = ruling(identity=Identity("orders", "istio"))
+    (endpoint,) = merged(registration(ruling=granted), registration(registry="dc2")).endpoints
+    assert endpoint.identity == Identity("orders", "istio")
+    (endpoint,) = merged(registration(), registration(registry="dc2", ruling=granted)).endpoints
+    assert endpoint.identity is None
+
+
+def test_the_port_that_a_rule_chooses_is_the_endpoints_and_the_hosts() -> None:
+    secure = ruling(secure=True, port=Choice("instance", "rules[0].port"))
+    spring: dict[str, Any] = {"registry": "dc2", "node": "", "port": 8080, "secure_port": 8443}
+    proofs: dict[str, Any] = {"proven": "HTTP", "proven_secure": "HTTPS"}
+    host = merged(registration("a", ruling=secure, **spring, **proofs))
+    assert addresses(host) == [("10.1.2.3", 8443)]
+    assert (host.port, host.protocol) == (Choice(8443, "rules[0].port"), Choice("HTTPS", "port of a"))
+    plain = merged(registration("a", **spring, **proofs))
+    assert addresses(plain) == [("10.1.2.3", 8080)]
+    assert plain.protocol == Choice("HTTP", "port of a")
+
+
+def test_registrations_meet_at_the_port_that_rules_choose() -> None:
+    spring = registration("a", registry="dc2", node="", port=8080, secure_port=8443, ruling=ruling(secure=True))
+    (endpoint,) = merged(spring, registration("b", port=8443)).endpoints
+    assert [source[0] for source in endpoint.sources] == ["dc1", "dc2"]
+    down = registration("b", port=8443, absent_because=Absence.CRITICAL)
+    assert merged(spring, down).endpoints == ()
+    elsewhere = registration("b", port=8080, absent_because=Absence.CRITICAL)
+    assert addresses(merged(spring, elsewhere)) == [("10.1.2.3", 8443)]
 
 
 def voting(*ports: int) -> list[Registration]:

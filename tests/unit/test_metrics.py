@@ -12,7 +12,7 @@ from agent.metrics import LAGS, Metrics
 from agent.plan import Action
 from agent.report import CLUSTER_STATES, status
 from agent.serving import Wrote
-from hooks.consul.found import Source
+from hooks.found import CONSUL_SOURCES
 from hooks.receiver import Called, ReceiverReport, Result
 from state.errors import Fault
 from state.model import WORKLOAD_ENTRY, Reason, ResourceKey
@@ -93,7 +93,7 @@ def test_every_series_is_there_before_anything_happens(agent: Agent, metrics: Me
     found = Scrape(metrics, agent)
     for fault in Fault:
         assert found("api_errors_total", cluster="east", fault=str(fault)) == 0
-    for source in Source:
+    for source in CONSUL_SOURCES:
         assert found("wakeups_total", registry=REGISTRY, source=str(source)) == 0
         assert found("change_lateness_seconds_count", registry=REGISTRY, source=str(source)) == 0
     for reason in Reason:
@@ -140,7 +140,7 @@ def test_a_change_is_counted_by_what_found_it(agent: Agent, registry: EmbeddedRe
     after = Scrape(metrics, agent)
 
     def grown(name: str) -> float:
-        sources = [{"registry": REGISTRY, "source": str(source)} for source in Source]
+        sources = [{"registry": REGISTRY, "source": str(source)} for source in CONSUL_SOURCES]
         return sum((after(name, **labels) or 0) - (before(name, **labels) or 0) for labels in sources)
 
     assert grown("wakeups_total") >= 1

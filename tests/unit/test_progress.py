@@ -29,7 +29,7 @@ def report(planned: int, writes: int, **changes: Any) -> LaneReport:
         "parked": (),
         "troubles": (),
     }
-    return LaneReport(**{**values, **changes})
+    return LaneReport(**{"paused": False, **values, **changes})
 
 
 class ScriptedLane:

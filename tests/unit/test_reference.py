@@ -3,7 +3,7 @@ from dataclasses import fields
 
 from agent.config import schema
 from state.limits import Limits
-from tests.reference import REFERENCE, reference
+from tests.reference import REFERENCE, TITLES, reference
 
 
 def test_the_reference_of_the_configuration_is_what_the_schema_says() -> None:
@@ -17,6 +17,10 @@ def test_every_key_is_described() -> None:
         key for shape in shapes for key, value in shape["properties"].items() if not value.get("description")
     ]
     assert undescribed == []
+
+
+def test_every_part_has_a_section() -> None:
+    assert schema()["$defs"].keys() == {*TITLES, "LimitsPart"}
 
 
 def test_every_limit_is_described() -> None:

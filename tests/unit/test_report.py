@@ -12,6 +12,7 @@ from agent.daemon import hold_name
 from agent.demo.registry import EmbeddedRegistry, Trouble
 from agent.holds import holds
 from agent.report import asleep, remembered, status
+from hooks.consul.settings import ConsulSettings
 from hooks.receiver import Called, ReceiverReport, Result
 from state.checkpoint import Checkpoint
 from state.errors import ConfigurationError
@@ -51,6 +52,7 @@ def test_a_running_agent_tells_of_every_cluster(registry: EmbeddedRegistry, tmp_
     assert list(clusters) == ["east", "west"]
     assert clusters["east"] == {
         "policy": "sync",
+        "paused": False,
         "state": "ok",
         "error": "",
         "objects": 15,
@@ -78,7 +80,9 @@ def test_how_changes_were_found_is_told_of_every_source(registry: EmbeddedRegist
     assert 0 < found[0]["mean_seconds"] <= found[0]["longest_seconds"]
     assert one["found"]["hint"] == {"wakeups": 0, "changes": 0, "mean_seconds": None, "longest_seconds": None}
     assert one["parked"].keys() == {"parked", "budget", "wakeups", "reconnects", "shrunk"}
-    assert one["parked"]["budget"] == agent.config.registries[REGISTRY].parked
+    settings = agent.config.registries[REGISTRY]
+    assert isinstance(settings, ConsulSettings)
+    assert one["parked"]["budget"] == settings.parked
 
 
 def test_a_receiver_tells_who_called_and_when(registry: EmbeddedRegistry, tmp_path: Path) -> None:
@@ -190,7 +194,7 @@ def test_the_state_file_alone_tells_what_was_believed(registry: EmbeddedRegistry
     assert one["state"] == "not running"
     for name in ("services", "instances", "present", "in_service", "waiting", "epoch", "rejected"):
         assert one[name] == was[name]
-    assert report["clusters"]["east"] == {"policy": "sync", "state": "not running", "objects": 15}
+    assert report["clusters"]["east"] == {"policy": "sync", "paused": False, "state": "not running", "objects": 15}
     assert [row["hold"] for row in rows] == [row["hold"] for row in waiting]
     assert rows[0]["waited_seconds"] >= waiting[0]["waited_seconds"] - 0.1
 

@@ -1,6 +1,6 @@
 import pytest
 
-from agent.rules import Choice, Match, Rule, Rules, carries
+from agent.rules import Choice, Identity, Match, Rule, Rules, carries, port_of, proven_of
 from state.model import Absence, Instance
 from tests.core import instance, ruling
 
@@ -32,6 +32,67 @@ def test_labels_merge_and_lists_replace() -> None:
     ).ruling("dc1", instance())
     assert decided.labels == (("team", "b"), ("tier", "gold"))
     assert decided.clusters == ("west",)
+
+
+def test_aliases_are_filled_as_hosts_are_and_a_later_list_replaces() -> None:
+    first = Rule(number=0, aliases=("{service}.service.consul", "{service}.{domain}", "all.{domain}"))
+    decided = rules(first).ruling("dc1", instance(service="Order_s"))
+    label = str(decided.host.value).partition(".")[0]
+    assert decided.aliases == ("all.mesh.internal", f"{label}.mesh.internal", f"{label}.service.consul")
+    assert rules(first, Rule(number=1, aliases=())).ruling("dc1", instance()).aliases == ()
+    assert rules().ruling("dc1", instance()).aliases == ()
+
+
+def test_namespaces_and_identity_are_those_of_the_last_rule() -> None:
+    decided = rules(
+        Rule(number=0, export_to=("shop", "."), identity=Identity("orders", "istio")),
+        Rule(number=1, identity=Identity("shop", "disabled")),
+    ).ruling("dc1", instance())
+    assert decided.export_to == ("shop", ".")
+    assert decided.identity == Identity("shop", "disabled")
+    bare = rules().ruling("dc1", instance())
+    assert (bare.export_to, bare.identity, bare.secure) == (None, None, False)
+
+
+def test_every_word_of_a_rule_has_its_source() -> None:
+    decided = rules(
+        Rule(number=0, labels=(("team", "a"), ("tier", "b")), clusters=("east",), secure=True, warning="exclude"),
+        Rule(number=1, labels=(("team", "b"),), export_to=("shop",), aliases=("x.y",), skip=False),
+    ).ruling("dc1", instance())
+    assert dict(decided.sources) == {
+        "labels.team": "rules[1].labels",
+        "labels.tier": "rules[0].labels",
+        "clusters": "rules[0].clusters",
+        "secure": "rules[0].secure",
+        "warning": "rules[0].warning",
+        "export_to": "rules[1].export_to",
+        "aliases": "rules[1].aliases",
+        "skip": "rules[1].skip",
+    }
+
+
+def test_a_rule_may_choose_the_secure_port_of_an_instance_that_has_both() -> None:
+    secure = rules(Rule(number=0, secure=True)).ruling("dc1", instance())
+    plain = rules(Rule(number=0, secure=True), Rule(number=1, secure=False)).ruling("dc1", instance())
+    both = instance(port=8080, secure_port=8443, proven="HTTP", proven_secure="HTTPS")
+    assert (port_of(both, secure), proven_of(both, secure)) == (8443, "HTTPS")
+    assert (port_of(both, plain), proven_of(both, plain)) == (8080, "HTTP")
+    only_one = instance(port=8443, proven="HTTPS")
+    assert (port_of(only_one, secure), proven_of(only_one, secure)) == (8443, "HTTPS")
+
+
+def test_a_service_is_matched_as_registered_or_in_lower_case() -> None:
+    some = rules(Rule(number=0, match=Match(service="orders*"), port=1), Rule(number=1, match=Match(service="BILL*")))
+    assert some.ruling("eureka-dc1", instance(service="ORDERS")).port == Choice(1, "rules[0].port")
+    shouting = rules(Rule(number=0, match=Match(service="ORDERS"), port=1))
+    assert shouting.ruling("eureka-dc1", instance(service="ORDERS")).port == Choice(1, "rules[0].port")
+    assert shouting.ruling("consul-dc1", instance(service="orders")).port is None
+
+
+def test_instances_with_metadata_of_their_own_share_what_the_rules_make_of_it() -> None:
+    some = rules(Rule(number=0, match=Match(metadata=(("tier", "gold"),)), port=1))
+    one, other = (instance(metadata=(("n", n), ("tier", "gold"))) for n in ("1", "2"))
+    assert some.ruling("dc1", one) is some.ruling("dc1", other)
 
 
 def test_a_later_rule_takes_back_a_skip() -> None:

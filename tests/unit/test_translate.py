@@ -1,9 +1,10 @@
 from json import loads
+from typing import Literal
 
 import pytest
 
 from agent.merge import Endpoint, Host, HostKey
-from agent.rules import Choice
+from agent.rules import Choice, Identity
 from agent.translate import Translation, translate
 from state.model import Resource, digest_of
 from tests.core import HOST, endpoint, host
@@ -115,10 +116,82 @@ def test_a_cluster_gets_what_is_meant_for_it() -> None:
     assert translated(host(clusters=())) == Translation()
 
 
+def test_an_alias_is_one_more_service_entry_that_selects_the_same() -> None:
+    given = host(
+        endpoint(),
+        aliases=("orders.internal", "orders.service.consul"),
+        port=Choice(8080, "rules[0].port"),
+        protocol=Choice("HTTP", "rules[0].protocol"),
+        export_to=("shop",),
+    )
+    result = translated(given)
+    assert result.rejected == ()
+    workload, first, *aliases = result.resources
+    assert workload.labels["isthmus.mesh/host"] == HOST
+    assert [alias.key.name for alias in aliases] == ["orders.internal", "orders.service.consul"]
+    for alias in aliases:
+        assert (alias.key.kind, alias.key.namespace) == ("ServiceEntry", "legacy")
+        assert alias.spec == {**first.spec, "hosts": [alias.key.name]}
+        assert alias.spec["workloadSelector"] == {"labels": {"isthmus.mesh/host": HOST}}
+        assert (alias.labels, alias.annotations) == (first.labels, first.annotations)
+
+
+def test_an_alias_that_cannot_be_is_named_and_stops_nothing_else() -> None:
+    result = translated(host(endpoint(), aliases=(HOST, "a_b.internal", "orders.internal", "x.svc.cluster.local")))
+    assert [resource.key.name for resource in result.resources[1:]] == [HOST, "orders.internal"]
+    same, underscore, kubernetes = result.rejected
+    assert same == f"host {HOST}: alias '{HOST}': it is the host itself"
+    assert underscore.startswith(f"host {HOST}: alias 'a_b.internal': 'a_b' is no lower-case DNS label")
+    assert kubernetes.endswith("belong to Kubernetes Services")
+
+
+@pytest.mark.parametrize(
+    ("given", "written", "reason"),
+    [
+        (("bank", "shop"), ["bank", "shop"], ""),
+        ((".",), ["."], ""),
+        ((".", "legacy"), ["legacy"], ""),
+        (("*", "shop"), ["*"], ""),
+        (("Shop", "bank"), ["bank"], "exportTo 'Shop' is no namespace"),
+        (("Shop",), ["."], "exportTo 'Shop' is no namespace"),
+    ],
+)
+def test_the_namespaces_that_see_a_host_are_written_as_istio_takes_them(
+    given: tuple[str, ...], written: list[str], reason: str
+) -> None:
+    result = translated(host(export_to=given))
+    assert result.resources[0].spec["exportTo"] == written
+    assert len(result.rejected) == bool(reason)
+    assert all(reason in sentence for sentence in result.rejected)
+    assert "exportTo" not in translated(host()).resources[0].spec
+
+
+@pytest.mark.parametrize("tls", ["istio", "disabled"])
+def test_an_identity_is_a_service_account_and_how_to_talk_to_it(tls: Literal["istio", "disabled"]) -> None:
+    granted = entry(endpoint(identity=Identity("orders", tls)))
+    assert granted.spec["serviceAccount"] == "orders"
+    assert granted.labels["security.istio.io/tlsMode"] == tls
+    bare = entry(endpoint())
+    assert "serviceAccount" not in bare.spec
+    assert bare.labels["security.istio.io/tlsMode"] == "disabled"
+    assert granted.annotations["isthmus.mesh/digest"] != bare.annotations["isthmus.mesh/digest"]
+
+
+def test_an_identity_that_cannot_be_grants_nothing() -> None:
+    result = translated(host(endpoint(identity=Identity("Or ders", "istio"))))
+    workload = result.resources[0]
+    assert "serviceAccount" not in workload.spec
+    assert workload.labels["security.istio.io/tlsMode"] == "disabled"
+    (sentence,) = result.rejected
+    assert sentence.endswith("service account 'Or ders' is no DNS name: it gets no identity")
+
+
 def test_what_is_kept_says_so() -> None:
     workload, service = translated(host(endpoint(kept=True))).resources
     assert workload.kept
     assert not service.kept
+    first, alias = translated(host(kept=True, aliases=("orders.internal",))).resources
+    assert (first.kept, alias.kept) == (True, True)
 
 
 def test_a_long_host_is_selected_by_its_cut_label() -> None:

@@ -207,3 +207,11 @@ def test_names_that_cannot_be_read_are_1_and_nothing_is_printed(registry: Embedd
     assert answer.exit_code == 1
     assert f"{REGISTRY}: /v1/catalog/services: answered 500" in answer.stderr
     assert answer.stdout == ""
+
+
+def test_a_eureka_has_no_watches_and_that_is_said(folder: Path) -> None:
+    eureka = {"type": "eureka", "urls": ["http://127.0.0.1:1/eureka"], "poll": "2s"}
+    answer = run(folder, "eureka-dc1", "--handler", "script", registries={"eureka-dc1": eureka})
+    assert answer.exit_code == 2
+    assert "'eureka-dc1' is a Eureka, which has no watches: it is polled, every 2 s" in answer.stderr
+    assert answer.stdout == ""

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from agent.clusters import Outcome
-from agent.clusters.objects import is_managed
+from agent.clusters.objects import is_managed, spec_of
 from agent.clusters.settings import Policy
 from agent.lane import Lane
 from agent.plan import Action, Change
@@ -119,6 +119,7 @@ class MemoryCluster:
             spec_digest=digest_of(resource.spec),
             own_labels=tuple(resource.labels),
             endpoint=(address, ports["main"]) if isinstance(address, str) and isinstance(ports, dict) else None,
+            spec=spec_of(resource.key.kind, resource.spec),
         )
 
     def put(self, held: Held) -> Held:
@@ -156,6 +157,7 @@ class World:
         self.rules: tuple[Rule, ...] = ()
         self.configuration = "as it was"
         self.policy: Policy = "sync"
+        self.paused = False
         self.limits = LIMITS
         self.order: tuple[str, ...] = (REGISTRY,)
         self.begun = 0
@@ -179,10 +181,13 @@ class World:
             namespaces=frozenset(rule.namespace for rule in self.rules if rule.namespace),
         )
         applied, carried = self.checkpoint.applied("east"), self.checkpoint.carried("east")
-        proposer = Proposer(serving, self.view, self.limits, applied, carried)
+        proposer = Proposer(serving, self.view, self.limits, applied, carried, self.checkpoint.forsaken("east"))
         self.lane = Lane(
-            self.cluster, proposer, self.view, self.checkpoint, self.limits, lambda wrote: self.told.append(wrote)
+            self.cluster, proposer, self.view, self.checkpoint, self.limits, self._told, paused=self.paused
         )
+
+    def _told(self, wrote: Wrote) -> None:
+        self.told.append(wrote)
 
     @contextmanager
     def run(self) -> Iterator[None]:

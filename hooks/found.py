@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,7 +12,8 @@ class Source(StrEnum):
 
     PARKED: its own parked query. STATUS: the sets of critical and warning checks.
     LIST: the list of services (new and gone names) or of nodes. HINT: a call of a
-    watch handler. REREAD: its index, asked for when the catalogue had moved. SWEEP:
+    watch handler. REREAD: its index, asked for when the catalogue had moved. DELTA:
+    a delta of Eureka. FULL: a full read of Eureka that something called for. SWEEP:
     nothing; it was read because everything was, and should have been found before.
     """
 
@@ -21,7 +22,13 @@ class Source(StrEnum):
     LIST = "list"
     HINT = "hint"
     REREAD = "reread"
+    DELTA = "delta"
+    FULL = "full"
     SWEEP = "sweep"
+
+
+CONSUL_SOURCES = (Source.PARKED, Source.STATUS, Source.LIST, Source.HINT, Source.REREAD, Source.SWEEP)
+EUREKA_SOURCES = (Source.DELTA, Source.FULL, Source.SWEEP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +50,9 @@ class Found:
 class Tally:
     """Counts for each source what it found; for any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Iterable[Source]) -> None:
         self._lock = threading.Lock()
-        self._found = dict.fromkeys(Source, Found())
+        self._found = dict.fromkeys(sources, Found())
 
     def woke(self, source: Source, services: int = 1) -> None:
         """Count services that a source has marked dirty."""
