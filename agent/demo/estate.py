@@ -41,7 +41,11 @@ SERVICES = (
     ("orders-db", "platform", "tcp", "15.4", 5432, 2),
     ("reports", "platform", "http", "0.9.2", 8320, 1),
     ("batch-billing", "finance", "http", "1.0.4", 8900, 2),
+    ("loyalty", SHOP, "http", "1.3.0", 8070, 3),
+    ("ratings", SHOP, "http", "0.8.1", 8080, 2),
 )
+IN_EUREKA = ("loyalty", "ratings")  # services that are registered in Eureka at first
+MOVES = "loyalty"  # the one that moves to Consul
 WEIGHT = 10
 SMALL = {"storefront-5": 4}  # on half a machine
 ILL = ("search-3",)  # critical from the start
@@ -69,6 +73,12 @@ class Running:
     team: str
     weight: int = WEIGHT
     status: str = "passing"
+    in_eureka: bool = False
+
+    @property
+    def app(self) -> str:
+        """Return what Eureka calls its service."""
+        return self.service.upper()
 
     @property
     def meta(self) -> dict[str, str]:
@@ -98,8 +108,12 @@ class Estate:
         return [one for one in self.running.values() if one.service == service]
 
     def on(self, node: str) -> list[Running]:
-        """Return the instances on a node."""
-        return [one for one in self.running.values() if one.node.name == node]
+        """Return the instances on a node, as Consul knows them: Eureka has no nodes."""
+        return [one for one in self.running.values() if one.node.name == node and not one.in_eureka]
+
+    def listed(self) -> list[Running]:
+        """Return the instances that Consul lists."""
+        return [one for one in self.running.values() if not one.in_eureka]
 
     def node_for(self, service: str) -> Node:
         """Return the node with the fewest instances on which a service does not run yet."""
@@ -122,7 +136,7 @@ class Estate:
         namespace, domain = (SHOP, "shop.internal") if one.team == SHOP else (NAMESPACE, DOMAIN)
         host = f"{one.service}.{domain}"
         yield host_fact(namespace, host, CALLED, one.protocol.upper())
-        if one.status == "passing" and one.node.name not in self.drained:
+        if one.status == "passing" and (one.in_eureka or one.node.name not in self.drained):
             yield endpoint_fact(
                 namespace,
                 host,
@@ -157,5 +171,6 @@ def _instances(nodes: list[Node]) -> Iterator[Running]:
                 team=team,
                 weight=SMALL.get(name, WEIGHT),
                 status="critical" if name in ILL else "passing",
+                in_eureka=service in IN_EUREKA,
             )
             turn += 1

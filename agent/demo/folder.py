@@ -24,7 +24,7 @@ SHORTEST = 0.3  # seconds
 
 _TEXT = """\
 {mark}, anew each time. A configuration like any other: with a Consul
-# at that URL, `isthmus run --config FILE` would do all that the demo shows.
+# and a Eureka at those URLs, `isthmus run --config FILE` would do all that the demo shows.
 
 owner: demo                      # the identity under which everything is written
 state: state.db                  # remembers what was seen and what was written
@@ -32,6 +32,7 @@ control: control.sock            # where `isthmus status`, `holds` and `accept` 
 
 registries:
   consul-dc1: {{type: consul, url: "{url}", region: {region}}}
+  eureka-dc1: {{type: eureka, urls: ["{eureka}"], region: {region}, poll: 200ms}}  # usually 5s
 
 clusters:
 {clusters}
@@ -93,12 +94,13 @@ def grace_of(seconds: float) -> float:
     return max(SHORTEST, round(seconds / GRACES, 1))
 
 
-def write_configuration(folder: Path, url: str, clusters: Iterable[ClusterPlace], seconds: float) -> Path:
+def write_configuration(folder: Path, url: str, eureka: str, clusters: Iterable[ClusterPlace], seconds: float) -> Path:
     """Write the configuration of the demo's agent, and return where it is."""
     path = folder / CONFIGURATION
     text = _TEXT.format(
         mark=MARK,
         url=url,
+        eureka=eureka,
         region=REGION,
         clusters="\n".join(f"  {cluster.name}: {_flow(cluster)}" for cluster in clusters),
         skipped=SKIPPED,

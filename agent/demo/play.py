@@ -14,6 +14,7 @@ from typing import Any
 from agent.cli.exits import FAILED
 from agent.config import load
 from agent.demo.estate import NAMESPACE
+from agent.demo.eureka import EmbeddedEureka
 from agent.demo.folder import CONFIGURATION, prepare, write_configuration
 from agent.demo.narrator import Narrator
 from agent.demo.registry import EmbeddedRegistry
@@ -35,11 +36,14 @@ def play(folder: Path, seconds: float) -> int:
     """
     prepare(folder, CLUSTERS)
     shown = folder if len(str(folder)) <= SHORT else Path()
-    with EmbeddedRegistry() as registry:
+    with EmbeddedRegistry() as registry, EmbeddedEureka() as eureka:
         scene = Scene(
             registry=registry,
             registry_words="An embedded registry that speaks the part of Consul's HTTP protocol that isthmus uses; no "
             f"Consul is running. It answers at {registry.url}",
+            eureka=eureka,
+            eureka_words="An embedded registry that speaks the part of Eureka's HTTP protocol that isthmus uses; no "
+            f"Eureka is running. It answers at {eureka.url}",
             clusters=[DirectoryPlace(name, folder / name, shown / name, NAMESPACE) for name in CLUSTERS],
             clusters_words=f"Two directories, {folder / 'east'} and {folder / 'west'}: they hold the objects that two "
             "Kubernetes clusters would.",
@@ -51,7 +55,7 @@ def play(folder: Path, seconds: float) -> int:
 def perform(folder: Path, seconds: float, scene: Scene) -> int:
     """Play the story on a scene, in a folder that was prepared; return the exit code."""
     narrator = Narrator()
-    config = load(write_configuration(folder, scene.registry.url, scene.clusters, seconds))
+    config = load(write_configuration(folder, scene.registry.url, scene.eureka.url, scene.clusters, seconds))
     try:
         with _interrupts() as stop, opened(scene, narrator, config, seconds=seconds, stop=stop) as stage:
             _introduce(stage, folder)
@@ -89,6 +93,7 @@ def _introduce(stage: Stage, folder: Path) -> None:
     narrator, scene = stage.narrator, stage.scene
     narrator.title(f"isthmus demo: {len(CHAPTERS)} chapters, about {stage.seconds:g} s")
     narrator.named("registry", scene.registry_words)
+    narrator.named("eureka", scene.eureka_words)
     narrator.named("clusters", scene.clusters_words)
     narrator.named(
         "agent",
@@ -127,8 +132,8 @@ def _sum_up(stage: Stage, folder: Path) -> None:
         f"{count(endpoints, 'endpoint')}, exactly what runs in the data centre."
     )
     narrator.say(
-        f"No healthy endpoint was ever missing, also not while the registry was empty: what {deletions} deletions "
-        "removed had failed, was in maintenance or had gone."
+        "No healthy endpoint was ever missing, also not while the registry was empty, or a service moved: what "
+        f"{deletions} deletions removed had failed, was in maintenance or had gone."
     )
     first = (write for write in stage.chapters[0].writes if write.cluster == stage.clusters[0])
     example = stage.where(next(write for write in first if not write.fact.place.endpoint))

@@ -7,22 +7,18 @@ to do: give a broken answer on one path (``Trouble``).
 """
 
 import json
-import logging
 import re
-import socket
-import sys
 import threading
 from collections import Counter
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from agent.demo.catalogue import Aborted, Catalogue
-
-logger = logging.getLogger(__name__)
+from agent.demo.server import EmbeddedServer
 
 LONGEST_WAIT = 600.0
 DEFAULT_WAIT = 300.0
@@ -55,7 +51,7 @@ class EmbeddedRegistry(Catalogue):
         self.asked: Counter[str] = Counter()
         self._troubles: dict[str, Trouble] = {}
         self._ended = threading.Event()
-        self._server = _Server(self)
+        self._server = EmbeddedServer(self, _Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="embedded-registry")
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -106,45 +102,8 @@ class EmbeddedRegistry(Catalogue):
         self.stop()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # server_close waits for them
-    request_queue_size = 128
-
-    def __init__(self, registry: EmbeddedRegistry) -> None:
-        self.registry = registry
-        self._connections: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-        """Accept a connection and remember it."""
-        connection, address = super().get_request()
-        with self._lock:
-            self._connections.add(connection)
-        return connection, address
-
-    def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
-        """Close a connection and forget it."""
-        if isinstance(request, socket.socket):
-            with self._lock:
-                self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def disconnect(self) -> None:
-        """Wake the threads that wait for a next request."""
-        with self._lock:
-            for connection in self._connections:
-                _hang_up(connection)
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        """Log what is a mistake of ours; that a client went away is none."""
-        error = sys.exception()
-        if not isinstance(error, OSError):
-            logger.error("the embedded registry could not answer: %r", error)
-
-
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: EmbeddedServer[EmbeddedRegistry]
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # one packet for headers and body
@@ -235,10 +194,3 @@ def _seconds(duration: str) -> float:
     if match is None:
         raise ValueError(duration)
     return min(int(match[1]) * _SECONDS[match[2]], LONGEST_WAIT) or DEFAULT_WAIT
-
-
-def _hang_up(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return

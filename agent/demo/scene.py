@@ -55,6 +55,20 @@ class Registry(Protocol):
         """Lose everything, and go on empty."""
 
 
+class Eureka(Protocol):
+    """A Eureka server and everybody who registers there; moves return as in a Registry."""
+
+    @property
+    def url(self) -> str:
+        """Return where it answers, with its path."""
+
+    def register(self, app: str, id_: str, address: str, port: int, *, meta: Mapping[str, str] | None = None) -> float:
+        """Add an instance that is UP, or change it."""
+
+    def cancel(self, app: str, id_: str) -> float:
+        """Remove an instance."""
+
+
 class ClusterPlace(Protocol):
     """One cluster as somebody sees it who is not the agent."""
 
@@ -70,10 +84,12 @@ class ClusterPlace(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A registry and clusters, with a sentence about each for people."""
+    """Registries and clusters, with a sentence about each for people."""
 
     registry: Registry
     registry_words: str
+    eureka: Eureka
+    eureka_words: str
     clusters: Sequence[ClusterPlace]
     clusters_words: str
     lag_words: str  # until when a lag counts

@@ -153,16 +153,19 @@ class Stage:
         self.act(text, change, prompt=prompt)
         self.settle()
 
-    def act(self, text: str, change: Callable[[], float], *, prompt: bool = True) -> None:
-        """Change something in the registry, and wait for nothing."""
+    def act(self, text: str, change: Callable[[], float], *, prompt: bool = True, who: str = "registry") -> None:
+        """Change something in a registry, and wait for nothing."""
         self._go_on()
         self.protect()
         self._since, self._prompt = change(), prompt
         self.chapters[-1].moves += 1
-        self.narrator.note(self._since, "registry", text)
+        self.narrator.note(self._since, who, text)
 
     def register(self, one: Running) -> float:
-        """Register an instance as it runs."""
+        """Register an instance as it runs, where it belongs."""
+        if one.in_eureka:
+            meta = {**one.meta, "weight": str(one.weight)}
+            return self.scene.eureka.register(one.app, one.id, one.node.address, one.port, meta=meta)
         return self.scene.registry.register(
             one.service, one.id, one.node.name, one.port, meta=one.meta, weights=(one.weight, 1), status=one.status
         )

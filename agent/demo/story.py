@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from agent.demo.estate import SKIPPED
+from agent.demo.estate import IN_EUREKA, MOVES, SKIPPED
 from agent.demo.folder import REGISTRY
 from agent.demo.stage import Stage
 from agent.words import count
@@ -27,12 +27,11 @@ def first_sync(stage: Stage) -> None:
         stage.register(one)
         stage.chapters[-1].moves += 1
     stage.begin()
-    narrator.note(
-        narrator.began,
-        "registry",
-        f"lists {len(estate.services())} services with {len(estate.running)} instances on {len(estate.nodes)} nodes; "
-        "the agent starts now",
-    )
+    others = [one.id for one in estate.running.values() if one.in_eureka]
+    narrator.note(narrator.began, "eureka", f"lists {', '.join(others)}")
+    services, instances = len(estate.services()) - len(IN_EUREKA), len(estate.listed())
+    text = f"lists {services} services with {instances} instances on {len(estate.nodes)} nodes; the agent starts now"
+    narrator.note(narrator.began, "registry", text)
     stage.settle()
     for name in stage.clusters:
         written = [write for write in stage.chapters[-1].writes if write.cluster == name]
@@ -99,12 +98,35 @@ def drained_host(stage: Stage) -> None:
     stage.move(f"{DRAINED} is back", partial(registry.maintenance, DRAINED, on=False))
 
 
+def moved_service(stage: Stage) -> None:
+    """Let a service move from Eureka to Consul, instance by instance, and look all the time at what a client gets."""
+    looks = 0
+    for one in stage.estate.of(MOVES):
+        stage.pause(0.02)
+        here = stage.estate.put(replace(one, in_eureka=False))
+        looks += _change_source(stage, "registry", f"has {one.id} too", partial(stage.register, here))
+        cancel = partial(stage.scene.eureka.cancel, one.app, one.id)
+        looks += _change_source(stage, "eureka", f"{one.id} is cancelled", cancel)
+    number = count(len(stage.estate.of(MOVES)), "endpoint")
+    text = f"have had all {number} of {MOVES} each of the {looks} times that they were read back"
+    stage.narrator.note(stage.now(), "clusters", text, "green")
+
+
+def _change_source(stage: Stage, who: str, text: str, change: Callable[[], float]) -> int:
+    """Change who lists an endpoint, which changes nothing else of it; return how often all was read back meanwhile."""
+    written = len(stage.chapters[-1].writes) + len(stage.clusters)
+    stage.act(text, change, who=who)
+    looks = stage.look_on(0.01)
+    stage.until(lambda: len(stage.chapters[-1].writes) >= written, "every cluster has the new source")
+    return looks
+
+
 def wiped_registry(stage: Stage) -> None:
     """Lose all of the registry's data while everything runs on, and register it all again."""
     narrator, estate, facts = stage.narrator, stage.estate, stage.estate.facts()
     stage.pause(0.05)
     stage.act("loses all its data: it answers, and lists nothing; the instances run on", stage.scene.registry.wipe)
-    stage.until(lambda: len(stage.holds(*HELD)) == len(estate.running), "every removal is held")
+    stage.until(lambda: len(stage.holds(*HELD)) == len(estate.listed()), "every removal is held")
     _show_holds(stage)
     looks = stage.look_on(0.1)
     endpoints = sum(1 for fact in facts if fact.place.endpoint)
@@ -136,10 +158,10 @@ def _refill(stage: Stage) -> None:
     """Register every node and instance again, over a share of the story's time."""
     for node in stage.estate.nodes.values():
         stage.scene.registry.set_node(node.name, node.address)
-    for one in stage.estate.running.values():
+    for one in stage.estate.listed():
         stage.register(one)
         stage.chapters[-1].moves += 1
-        stage.pause(0.06 / len(stage.estate.running))
+        stage.pause(0.06 / len(stage.estate.listed()))
 
 
 def last_instance(stage: Stage) -> None:
@@ -166,6 +188,11 @@ CHAPTERS: tuple[tuple[str, str, Callable[[Stage], None]], ...] = (
     ("A failing check", "A blocking query waits for changes of health, which are heard at once.", failing_check),
     ("A rolling deployment", "A new instance before each old one; the first with little weight.", rolling_deployment),
     ("A drained host", "Maintenance is an order: everything on the node leaves at once.", drained_host),
+    (
+        "From Eureka to Consul",
+        "Both list the same endpoint for a while, which is one WorkloadEntry; only its sources change.",
+        moved_service,
+    ),
     (
         "A wiped registry",
         "Its data is lost, and everything that was registered runs on. Held beats wiped: nothing is deleted.",

@@ -1,4 +1,4 @@
-"""The demo on real servers: the story of `isthmus demo`, with a Consul and two Kubernetes API servers.
+"""The demo on real servers: the story of `isthmus demo`, with a Consul, a Eureka and two Kubernetes API servers.
 
 `python -m tests.testbed.demo [--out DIR] [--seconds N]`, or `make demo REAL=1`.
 """
@@ -25,6 +25,7 @@ from state.model import ResourceKey
 from tests.testbed.apiserver import PLURALS, ApiServer
 from tests.testbed.build import TestbedError, binaries
 from tests.testbed.consul import Consul
+from tests.testbed.eureka import Eureka
 from tests.testbed.processes import ProcessError
 
 NAMESPACES = (NAMESPACE, SHOP)
@@ -87,6 +88,28 @@ class ConsulRegistry:
         return time.monotonic()
 
 
+class RealEureka:
+    """A real Eureka server; nobody renews there, and it preserves what it has."""
+
+    def __init__(self, eureka: Eureka) -> None:
+        self._eureka = eureka
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return self._eureka.url
+
+    def register(self, app: str, id_: str, address: str, port: int, *, meta: Mapping[str, str] | None = None) -> float:
+        """Add an instance that is UP, or change it."""
+        self._eureka.register(app, id_, address, port, metadata=meta)
+        return time.monotonic()
+
+    def cancel(self, app: str, id_: str) -> float:
+        """Remove an instance."""
+        self._eureka.cancel(app, id_)
+        return time.monotonic()
+
+
 class ServerPlace:
     """An API server, looked at as its administrator."""
 
@@ -115,8 +138,9 @@ def play(folder: Path, seconds: float) -> int:
     prepare(folder, ())
     with ExitStack() as running:
         scratch = Path(running.enter_context(TemporaryDirectory(prefix="isthmus-demo-")))
-        click.echo("Starting a Consul and two Kubernetes API servers...")
+        click.echo("Starting a Consul, a Eureka and two Kubernetes API servers...")
         consul = running.enter_context(Consul(built.consul, scratch / "consul"))
+        eureka = running.enter_context(Eureka(scratch / "eureka"))
         servers = [running.enter_context(ApiServer(built, scratch / name)) for name in CLUSTERS]
         for server in servers:
             for namespace in NAMESPACES:
@@ -125,6 +149,8 @@ def play(folder: Path, seconds: float) -> int:
         scene = Scene(
             registry=ConsulRegistry(consul),
             registry_words=f"A real Consul, which the test bed has built and started. It answers at {consul.url}",
+            eureka=RealEureka(eureka),
+            eureka_words=f"A real Eureka server, likewise, without a cache. It answers at {eureka.url}",
             clusters=[ServerPlace(name, server) for name, server in zip(CLUSTERS, servers, strict=True)],
             clusters_words="Two real Kubernetes API servers with Istio's kinds, "
             + " and ".join(f"{name} at {server.url}" for name, server in zip(CLUSTERS, servers, strict=True)),
@@ -137,7 +163,7 @@ def play(folder: Path, seconds: float) -> int:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("build/demo"), show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=1), default=40.0, show_default=True)
 def main(out: Path, seconds: float) -> None:
-    """Play the story of `isthmus demo` on a real Consul and two real API servers."""
+    """Play the story of `isthmus demo` on a real Consul, a real Eureka and two real API servers."""
     set_up_logging(Options())
     try:
         code = play(out, seconds)

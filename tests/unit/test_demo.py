@@ -11,12 +11,14 @@ from agent.demo.facts import differences, endpoint_fact, fact_of, facts_of, host
 from agent.demo.folder import OWNER, prepare, write_configuration
 from agent.demo.scene import DirectoryPlace
 from agent.plan import Action, Change
+from hooks.consul.settings import ConsulSettings
 from state.errors import ConfigurationError, StateError
 from state.limits import Limits
 from state.model import AUTHOR, HOST_LABEL, MANAGED_BY, OWNER_LABEL, PRODUCT, SERVICE_ENTRY, Resource, ResourceKey
 from state.store import lock
 
 URL = "http://127.0.0.1:8500"
+EUREKA = "http://127.0.0.1:8761/eureka"
 CART = endpoint_fact("shop", "cart.shop", "10.0.0.1", 80, weight=3, version="1", locality="eu/a", team="shop")
 
 
@@ -35,12 +37,12 @@ def write(folder: Path, *resources: Resource) -> None:
 def prepared(folder: Path) -> Path:
     prepare(folder, ("east", "west"))
     places = [DirectoryPlace(name, folder / name, Path(name), NAMESPACE) for name in ("east", "west")]
-    return write_configuration(folder, URL, places, 10)
+    return write_configuration(folder, URL, EUREKA, places, 10)
 
 
 def test_the_sample_is_a_data_centre_of_some_size() -> None:
     estate = Estate()
-    assert len(estate.services()) == 20
+    assert len(estate.services()) == 22
     assert len(estate.running) >= 60
     assert len(estate.nodes) == 12
     assert len({one.endpoint for one in estate.running.values()}) == len(estate.running)
@@ -94,7 +96,7 @@ def test_whatever_differs_is_named_also_what_is_there_twice() -> None:
 def test_the_configuration_is_one_that_isthmus_loads(tmp_path: Path) -> None:
     config = load(prepared(tmp_path))
     assert config.owner == OWNER
-    assert [settings.url for settings in config.registries.values()] == [URL]
+    assert [settings.url for settings in config.registries.values() if isinstance(settings, ConsulSettings)] == [URL]
     assert list(config.clusters) == ["east", "west"]
     assert config.limits.empty_grace == 0.5
 
