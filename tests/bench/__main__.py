@@ -39,7 +39,7 @@ class Run:
         mine = [row for row in chosen if row.place is place]
         if not mine:
             return
-        size = self._bench.effort.small if place is Place.SMALL else self._bench.effort.large
+        size = self._bench.effort.large if place is Place.LARGE else self._bench.effort.small
         _say(f"setting up Consul with {size.instances:,} instances in {size.services:,} services, and an API server")
         try:
             site = Site(self._built, self._folder / place, size)
@@ -80,10 +80,9 @@ def _publish(results: Results, out: Path, *, whole: bool) -> Results:
     written = result.read(file)  # what documents say is what the file says, to the last digit
     (out / "results.txt").write_text(report.text(written))
     (out / "results.svg").write_text(plot.draw(written))
-    if whole:
-        report.renew(out / "README.md", report.details(written))
-        if out.resolve() == DOCUMENTS:
-            report.renew(ROOT / "README.md", report.summary(written))
+    report.renew(out / "README.md", report.details(written))
+    if whole and out.resolve() == DOCUMENTS:
+        report.renew(ROOT / "README.md", report.summary(written))
     return written
 
 

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import httpx
 
@@ -28,11 +29,17 @@ def versions(site: Site) -> dict[str, str]:
     return {
         "isthmus": f"{VERSION} ({_commit()})",
         "Consul": str(site.consul.request("GET", "/v1/agent/self")["Config"]["Version"]),
+        "Eureka of Spring Cloud": _spring_cloud(),
         "kube-apiserver": str(site.server.request("GET", "/version")["gitVersion"]).removeprefix("v"),
         "etcd": str(httpx.get(f"{site.server.etcd.url}/version", trust_env=False).json()["etcdserver"]),
         "Python": platform.python_version(),
         "Linux": platform.release(),
     }
+
+
+def _spring_cloud() -> str:
+    pom = ElementTree.parse(ROOT / "tests/testbed/eureka/pom.xml")
+    return pom.findtext(".//{*}spring-cloud.version") or "of no version"
 
 
 def _commit() -> str:

@@ -20,23 +20,32 @@ from tests.testbed.processes import POLL, Process, ProcessError, free_port, wait
 
 NAMESPACE = "legacy"
 REGISTRY = "consul-dc1"
+EUREKA = "eureka-dc1"
 PATIENCE = 600.0
+Registry = Mapping[str, Any]
 
 
-def configuration(consul_url: str, server: ApiServer, folder: Path, registry: Mapping[str, Any]) -> dict[str, Any]:
+def consul(url: str, **more: object) -> dict[str, Any]:
+    """Write the part of a configuration that is for the Consul of a bench."""
+    return {"type": "consul", "url": url, "services": list(SCOPE), "probe": "consul", **more}
+
+
+def configuration(
+    registries: Mapping[str, Registry], server: ApiServer, folder: Path, limits: Mapping[str, object] | None = None
+) -> dict[str, Any]:
     """Write the configuration of a bench: production's defaults, all of isthmus' parts on, files in a folder."""
     token = folder / "hook.token"
     if not token.exists():
         token.write_text(secrets.token_hex(16) + "\n")
         token.chmod(0o600)
-    consul = {"type": "consul", "url": consul_url, "services": list(SCOPE), "probe": "consul", **registry}
     return {
         "owner": "dc1",
         "state": "state.db",
         "control": "control.sock",
         "receiver": {"socket": "hook.sock", "http": f"127.0.0.1:{free_port()}", "token_file": str(token)},
-        "registries": {REGISTRY: consul},
+        "registries": {name: dict(registry) for name, registry in registries.items()},
         "clusters": {"east": served_by(server, NAMESPACE)},
+        "limits": dict(limits or {}),
     }
 
 

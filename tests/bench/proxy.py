@@ -1,4 +1,4 @@
-"""A relay that counts: it stands before Consul where bytes, or the moment of the first answer, are wanted."""
+"""A relay that counts: it stands before a registry where bytes, or the moments of answers, are wanted."""
 
 import asyncio
 import contextlib
@@ -6,11 +6,20 @@ import json
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
 from tests.bench.child import answer
 
 SOURCE = "127.0.0.9"  # Consul limits connections per client address: these are not to be counted as the bench's
 CHUNK = 1 << 16
+LARGE = 4_000  # bytes: an answer that is larger is told with its moment
+
+
+@dataclass(slots=True)
+class Answer:
+    """How much of an answer has come on one connection."""
+
+    size: int = 0
 
 
 class Proxy:
@@ -21,6 +30,7 @@ class Proxy:
         self.answered = 0
         self.asked = 0
         self.first: float | None = None
+        self.large: list[float] = []  # when answers were found to be large
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -29,16 +39,23 @@ class Proxy:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(self._pass(reader, back, down=False), self._pass(there, writer, down=True))
+        now = Answer()
+        await asyncio.gather(self._pass(reader, back, now, down=False), self._pass(there, writer, now, down=True))
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, down: bool) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, now: Answer, *, down: bool
+    ) -> None:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(CHUNK):
                 if down:
                     self.first = self.first or time.monotonic()
                     self.answered += len(chunk)
+                    if now.size <= LARGE < now.size + len(chunk):
+                        self.large.append(time.monotonic())
+                    now.size += len(chunk)
                 else:
                     self.asked += len(chunk)
+                    now.size = 0
                 writer.write(chunk)
                 await writer.drain()
         with contextlib.suppress(OSError):
@@ -55,9 +72,9 @@ async def serve() -> None:
 
     def listen() -> None:
         for line in sys.stdin:
-            answer(answered=proxy.answered, asked=proxy.asked, first=proxy.first)
+            answer(answered=proxy.answered, asked=proxy.asked, first=proxy.first, large=proxy.large)
             if json.loads(line).get("reset"):
-                proxy.answered, proxy.asked, proxy.first = 0, 0, None
+                proxy.answered, proxy.asked, proxy.first, proxy.large = 0, 0, None, []
         loop.call_soon_threadsafe(over.set)
 
     threading.Thread(target=listen, daemon=True).start()

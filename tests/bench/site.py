@@ -1,6 +1,7 @@
 """Where rows are measured: a Consul with an estate, an API server, the witness, the floor, and isthmus."""
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Self
 
 from tests.bench.child import Child
 from tests.bench.estate import FLOOR, Estate, Instance, Size
-from tests.bench.ours import NAMESPACE, Ours, configuration
+from tests.bench.ours import NAMESPACE, REGISTRY, Ours, Registry, configuration, consul
 from tests.bench.wire import Server, Wire, pack
 from tests.bench.witness import Witness
 from tests.testbed.apiserver import ApiServer, path
@@ -59,17 +60,21 @@ class Site:
         """Return isthmus, running with such a registry, nothing left to do; one that runs otherwise is restarted."""
         wanted = {"url": url or self.consul.url, **registry}
         agent = self._agent
-        if agent is None or any(agent.config["registries"]["consul-dc1"].get(key) != wanted[key] for key in wanted):
+        if agent is None or any(agent.config["registries"][REGISTRY].get(key) != wanted[key] for key in wanted):
             agent = self.start(url, **registry)
             agent.wait_until_settled()
         return agent
 
     def start(self, url: str = "", **registry: object) -> Ours:
         """Start isthmus anew on its state file, with such a registry, and wait for nothing."""
+        return self.run({REGISTRY: consul(url or self.consul.url, **registry)})
+
+    def run(self, registries: Mapping[str, Registry], limits: Mapping[str, object] | None = None) -> Ours:
+        """Start isthmus anew on its state file, with these registries, and wait for nothing."""
         self.stop()
         folder = self.folder / "agent"
         folder.mkdir(exist_ok=True)
-        self._agent = Ours(folder, configuration(url or self.consul.url, self.server, folder, registry))
+        self._agent = Ours(folder, configuration(registries, self.server, folder, limits))
         return self._agent.start()
 
     def stop(self) -> None:

@@ -29,9 +29,11 @@ class WireError(RuntimeError):
 class Wire:
     """A connection to one server, opened at the first call and again when the server closed it between two."""
 
-    def __init__(self, server: Server, timeout: float = 90.0) -> None:
+    def __init__(self, server: Server, timeout: float = 90.0, *, packed: bool = False) -> None:
+        """Ask for gzip if ``packed``; what comes is returned as it came."""
         parts = urlsplit(server.url)
         self._headers = {"Accept": JSON} | ({"Authorization": f"Bearer {server.token}"} if server.token else {})
+        self._headers |= {"Accept-Encoding": "gzip"} if packed else {}
         if parts.scheme == "https":
             context = ssl.create_default_context(cafile=server.ca_file)
             self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(

@@ -15,6 +15,7 @@ class Place(StrEnum):
 
     SMALL = "small"
     LARGE = "large"
+    EUREKA = "eureka"  # the small one, beside what the row itself starts
 
 
 @dataclass(frozen=True, slots=True)

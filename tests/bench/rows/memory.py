@@ -18,12 +18,11 @@ def resident(site: Site, bench: Bench) -> Found:  # noqa: ARG001 - as every row
     again = site.start()
     again.wait_until_settled()
     after = _memory(again)
-    instances = site.size.instances
-    allowed = ALLOWED.get(instances, ALLOWED[10_000])
+    allowed = ALLOWED.get(site.size.instances, ALLOWED[10_000])
     return Found(
         [
             at_most(
-                f"resident at {instances:,} instances, {when}",
+                f"resident at {site.size.instances:,} instances, {when}",
                 found["now"],
                 "MB",
                 allowed,
