@@ -10,10 +10,12 @@ from tests.testbed.apiserver import MakeApiServer
 from tests.testbed.build import Binaries
 from tests.testbed.consul import MakeConsul
 from tests.testbed.documents import blocks, follow
+from tests.testbed.eureka import MakeEureka
 from tests.testbed.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 NEEDS_CLUSTER, NEEDS_ACL = "kubectl", "consul acl"
+EUREKA = "127.0.0.1:8761"  # of a server as it is by default
 
 
 def documents() -> list[Path]:
@@ -34,7 +36,12 @@ def text_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
 def test_a_document_can_be_followed(
-    path: Path, testbed: Binaries, make_consul: MakeConsul, make_api_server: MakeApiServer, tmp_path: Path
+    path: Path,
+    testbed: Binaries,
+    make_consul: MakeConsul,
+    make_eureka: MakeEureka,
+    make_api_server: MakeApiServer,
+    tmp_path: Path,
 ) -> None:
     document = text_of(path)
     consul = make_consul(acl=NEEDS_ACL in document)
@@ -46,6 +53,8 @@ def test_a_document_can_be_followed(
         "127.0.0.1:9412": f"127.0.0.1:{free_port()}",
         "/etc/consul.d": str(consul.drop_in),
     }
+    if EUREKA in document:
+        replaced[EUREKA] = make_eureka(cache=True).url.removeprefix("http://").removesuffix("/eureka")
     if NEEDS_CLUSTER in document:
         server = make_api_server()
         replaced["https://127.0.0.1:6443"] = server.url

@@ -10,6 +10,7 @@ from tests.bench.result import Line, Results, Row, Series, at_least, at_most, wi
 
 ROOT = Path(__file__).parents[2]
 FOUND = ROOT / "docs/performance/results.json"
+EUREKA = ROOT / "docs/performance/eureka/results.json"
 LINES = (
     within("flip, p50", 5.0, 4.0, "ms", 1.5, samples=60, noise=0.03, note="quiet"),
     at_most("writes of a restart", 3, "", 0, "0"),
@@ -33,10 +34,16 @@ def test_the_documents_show_the_results_that_are_stored() -> None:
         assert report.between_markers(document, table) == document, f"{file}: run `make bench` in full"
 
 
-def test_the_picture_and_the_text_show_the_results_that_are_stored() -> None:
-    found = result.read(FOUND)
-    assert FOUND.with_suffix(".svg").read_text() == plot.draw(found)
-    assert FOUND.with_suffix(".txt").read_text() == report.text(found)
+def test_the_page_on_eureka_shows_the_results_that_are_stored() -> None:
+    document = EUREKA.with_name("README.md").read_text()
+    assert report.between_markers(document, report.details(result.read(EUREKA))) == document
+
+
+@pytest.mark.parametrize("file", [FOUND, EUREKA])
+def test_the_picture_and_the_text_show_the_results_that_are_stored(file: Path) -> None:
+    found = result.read(file)
+    assert file.with_suffix(".svg").read_text() == plot.draw(found)
+    assert file.with_suffix(".txt").read_text() == report.text(found)
 
 
 def test_results_come_back_from_their_file(tmp_path: Path) -> None:
