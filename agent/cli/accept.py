@@ -1,26 +1,21 @@
 """``isthmus accept``."""
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 
 import click
 
-from agent.cli.asking import Answer, NoAgentError, ask, ask_ours
+from agent.cli.asking import Answer, NoAgentError, ask, ask_ours, show_refusal
 from agent.cli.consent import agreed
-from agent.cli.exits import FAILED, HELD, USAGE
+from agent.cli.exits import HELD
 from agent.cli.logs import set_up_logging
 from agent.cli.once import show as show_outcome
-from agent.cli.opening import rehearsing, working
+from agent.cli.opening import alone, rehearsing, unasked, working
 from agent.cli.options import Options, Verb
 from agent.cli.tables import console, show_holds
 from agent.config import Config, load
-from agent.daemon import Agent
 from agent.holds import Row, accepts, removals, shown, withheld
-from agent.words import count, plain
-from state.errors import ClusterError, Fault, StateError
-
-UNKNOWN = 404
+from agent.words import count
+from state.errors import ClusterError, Fault
 
 
 @click.command(cls=Verb)
@@ -56,7 +51,7 @@ def command(options: Options, name: str, hold: str, yes: bool) -> int:
 
 def _accept_alone(options: Options, config: Config, name: str, hold: str, yes: bool, silence: NoAgentError) -> int:
     """Accept in a single run, which has the state file to itself."""
-    with _alone(config, silence) as agent:
+    with alone(working(config), unasked(silence)) as agent:
         if name in config.registries:
             rows = removals(agent)
         else:
@@ -68,17 +63,6 @@ def _accept_alone(options: Options, config: Config, name: str, hold: str, yes: b
         if not _agreed(options, rows, name, hold, yes):
             return 0
         return show_outcome(options, agent, agent.once(accept=(name, hold)))
-
-
-@contextmanager
-def _alone(config: Config, silence: NoAgentError) -> Iterator[Agent]:
-    """Give an agent of our own; when there is one already, say why it was not asked."""
-    with ExitStack() as stack:
-        try:
-            agent = stack.enter_context(working(config))
-        except StateError as error:
-            raise StateError(f"{silence}; and {error}") from error
-        yield agent
 
 
 def _agreed(options: Options, rows: list[Row], name: str, hold: str, yes: bool) -> bool:
@@ -103,8 +87,7 @@ def _is_asked(row: Row, name: str, hold: str) -> bool:
 def _show(options: Options, name: str, answer: Answer) -> int:
     """Print what an agent answered; return the exit code."""
     if answer.error:
-        click.echo(plain(answer.error), err=True)
-        return USAGE if answer.code == UNKNOWN else FAILED
+        return show_refusal(answer)
     accepted, still = answer.content["accepted"], answer.content["still_held"]
     sentence = f"{name}: {count(accepted, 'removal')} accepted"
     _say(options, f"{sentence}, {still} still held." if still else f"{sentence}.", accepted=accepted, still_held=still)

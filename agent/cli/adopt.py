@@ -1,7 +1,7 @@
 """``isthmus adopt``."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import click
@@ -9,7 +9,7 @@ import click
 from agent.cli.consent import agreed
 from agent.cli.estates import known_owners, show_done, show_estate
 from agent.cli.logs import set_up_logging
-from agent.cli.opening import clusters_of
+from agent.cli.opening import alone, clusters_of, state_file
 from agent.cli.options import Options, Verb
 from agent.cli.pause import require_cluster
 from agent.clusters.open import open_cluster
@@ -20,7 +20,7 @@ from agent.gate import instances_of
 from agent.inheritance import Done, claim, namespaces_of
 from agent.words import count
 from state.checkpoint import Carried, Checkpoint
-from state.errors import ClusterError, StateError
+from state.errors import ClusterError
 
 
 @click.command(cls=Verb)
@@ -43,9 +43,8 @@ def command(options: Options, cluster: str, owner: str, yes: bool) -> int:
     if owner == config.owner:
         raise click.UsageError(f"{owner!r} is the owner in the configuration: name the one before, or another")
     with _state(config, owner) as checkpoint:
-        namespaces = namespaces_of(config) | {key.namespace for key in checkpoint.applied(cluster)}
         with closing(open_cluster(config.clusters[cluster], config.limits)) as opened:
-            objects = opened.read(namespaces)
+            objects = opened.read(_namespaces(config, checkpoint, cluster))
             estate = adoptable(objects, owner, config.registries)
             show_estate(options, cluster, estate, "~")
             if not estate.objects:
@@ -65,14 +64,14 @@ def command(options: Options, cluster: str, owner: str, yes: bool) -> int:
 @contextmanager
 def _state(config: Config, owner: str) -> Iterator[Checkpoint]:
     """Give the state file of either owner; StateError while an agent has it."""
-    with ExitStack() as stack:
-        try:
-            checkpoint = stack.enter_context(closing(Checkpoint.open(config.state)))
-        except StateError as error:
-            raise StateError(f"{error}: stop the agent, adopt, and start it again") from error
+    with alone(state_file(config), lambda error: f"{error}: stop the agent, adopt, and start it again") as checkpoint:
         if checkpoint.owner != owner:
             remembering(config, checkpoint)
         yield checkpoint
+
+
+def _namespaces(config: Config, checkpoint: Checkpoint, cluster: str) -> frozenset[str]:
+    return namespaces_of(config) | {key.namespace for key in checkpoint.applied(cluster)}
 
 
 def _prepare(config: Config, checkpoint: Checkpoint, cluster: str, estate: Estate) -> None:
@@ -95,10 +94,10 @@ def _inherit(config: Config, checkpoint: Checkpoint, owner: str) -> str:
     if checkpoint.owner != owner:
         return ""
     for name in config.clusters:
-        namespaces = namespaces_of(config) | {key.namespace for key in checkpoint.applied(name)}
         try:
             with closing(clusters_of(config)(name)) as opened:
-                rest = adoptable(opened.read(namespaces), owner, config.registries).objects
+                objects = opened.read(_namespaces(config, checkpoint, name))
+                rest = adoptable(objects, owner, config.registries).objects
         except ClusterError as error:
             return f" The state file stays {owner}'s until cluster {name} can be read: {error}"
         if rest:

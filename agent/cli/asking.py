@@ -4,12 +4,16 @@ import os
 import socket
 from typing import Any, NamedTuple
 
+import click
 import httpx
 
+from agent.cli.exits import FAILED, USAGE
 from agent.config import Config
+from agent.words import plain
 from state.checkpoint import Checkpoint
 from state.errors import IsthmusError, StateError
 
+UNKNOWN = 404  # what was named
 CONNECT = 2.0  # seconds
 READ = 10.0
 ACCEPT = 600.0  # it may take a whole pass
@@ -29,6 +33,12 @@ class Answer(NamedTuple):
     def error(self) -> str:
         """Return what was wrong with the request, or nothing."""
         return str(self.content.get("error", "")) if self.code >= 400 else ""
+
+
+def show_refusal(answer: Answer) -> int:
+    """Print why an agent refused what it was asked for; return the exit code."""
+    click.echo(plain(answer.error), err=True)
+    return USAGE if answer.code == UNKNOWN else FAILED
 
 
 def ask(config: Config, path: str, send: dict[str, str] | None = None) -> Answer:

@@ -5,15 +5,12 @@ from typing import Any
 
 import click
 
-from agent.cli.asking import NoAgentError, ask, ask_ours
-from agent.cli.exits import FAILED, USAGE
+from agent.cli.asking import NoAgentError, ask, ask_ours, show_refusal
 from agent.cli.logs import set_up_logging
 from agent.cli.opening import remembered_alone
 from agent.cli.options import Options, Verb
 from agent.config import Config, load
-from agent.words import count, plain
-
-UNKNOWN = 404
+from agent.words import count
 
 
 @click.command(cls=Verb)
@@ -42,11 +39,10 @@ def order(options: Options, cluster: str, *, paused: bool) -> int:
             checkpoint.set_paused(cluster, paused=paused)
         answer: dict[str, Any] = {"paused": paused, "running": False}
     else:
-        code, content = ask(config, "/v1/pause" if paused else "/v1/resume", {"name": cluster})
-        if code >= 400:
-            click.echo(plain(str(content.get("error"))), err=True)
-            return USAGE if code == UNKNOWN else FAILED
-        answer = {**content, "running": True}
+        told = ask(config, "/v1/pause" if paused else "/v1/resume", {"name": cluster})
+        if told.error:
+            return show_refusal(told)
+        answer = {**told.content, "running": True}
     if options.json:
         click.echo(json.dumps(answer))
     else:

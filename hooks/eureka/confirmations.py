@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 from hooks.eureka import parse
 from hooks.eureka.client import EurekaClient, Named
@@ -104,8 +103,7 @@ class Confirmations:
 
     def _stands(self, key: InstanceKey) -> bool:
         """Tell whether nobody needs to be asked: it is not ours to see, or no registration of Eureka's."""
-        in_scope = any(fnmatchcase(key.service.lower(), glob.lower()) for glob in self._settings.services)
-        return not in_scope or bool(key.node)
+        return not parse.in_scope(self._settings.services, key.service) or bool(key.node)
 
     def _is_gone(self, key: InstanceKey) -> bool:
         if self._stands(key) or isinstance(self._overlay.word(key.service, key.id), Gone):

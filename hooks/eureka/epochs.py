@@ -28,7 +28,7 @@ class Epochs:
         wanted = frozenset(urls)
         self._registry = registry
         self._versions = {url: version for url, version in remembered if url in wanted}
-        self._bodies: dict[str, int] = {}  # hashes of the last deltas
+        self._digests: dict[str, bytes] = {}  # of the last deltas
         self._failed: set[str] = set()  # since their last deltas
         self._went_back: dict[str, tuple[float, int]] = {}  # when, and the highest version lately
         self._outlived: dict[str, float] = {}
@@ -47,12 +47,12 @@ class Epochs:
         """Note that a server could not be read: it may be starting anew."""
         self._failed.add(url)
 
-    def began(self, url: str, version: int, body: bytes, now: float) -> bool:
-        """Take in a delta and its version; tell whether the server's data began another life."""
-        before, seen = self._versions.get(url, version), hash(body)
-        other = url in self._failed and self._bodies.get(url, seen) != seen
+    def began(self, url: str, version: int, digest: bytes, now: float) -> bool:
+        """Take in the version and the digest of a delta; tell whether the server's data began another life."""
+        before = self._versions.get(url, version)
+        other = url in self._failed and self._digests.get(url, digest) != digest
         self._failed.discard(url)
-        self._versions, self._bodies[url] = {**self._versions, url: version}, seen
+        self._versions, self._digests[url] = {**self._versions, url: version}, digest
         if version > before or (version == before and not other):
             return False
         last, highest = self._went_back.get(url, (-SHARED, before))

@@ -182,7 +182,7 @@ def _lease(settings: EurekaSettings, app: str, value: object, where: str) -> Lea
     dropped: list[str] = []
     status, updated = _status(value.get("status"), dropped), _updated(value, dropped)
     instance = None
-    if _in_scope(settings.services, app):
+    if in_scope(settings.services, app):
         instance = registration.instance(settings, InstanceKey(app, "", id_), value, status, dropped)
     action = value.get("actionType")
     return Lease(
@@ -225,12 +225,10 @@ def _updated(registered: _Object, dropped: list[str]) -> int:
 
 def _number(value: object, what: str) -> int:
     """Return a number that may be written as text; "" is 0."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 19:  # a Java long
-        return int(value)
     if value == "":
         return 0
+    if (number := registration.long_of(value)) is not None:
+        return number
     raise RegistryError(f"{what} {shown(value)} is not a number")
 
 
@@ -249,5 +247,6 @@ def _name(value: object, what: str, *, shared: bool = True) -> str:
 
 
 @lru_cache(4096)
-def _in_scope(globs: tuple[str, ...], app: str) -> bool:
+def in_scope(globs: tuple[str, ...], app: str) -> bool:
+    """Tell whether an application's name, of which the case does not count, matches one of the globs."""
     return any(fnmatchcase(app.lower(), glob.lower()) for glob in globs)

@@ -91,10 +91,6 @@ class Polling:
         """Return until when the last pass rests."""
         return self.last_pass + max(self._limits.pass_spacing, REST * self.pass_seconds)
 
-    def forget(self) -> None:
-        """Read everything anew at the next turn."""
-        self._clear()
-
     # Looks
 
     def poll(self, url: str) -> Why | None:
@@ -114,14 +110,15 @@ class Polling:
             return self._rests(Why.DISABLED)
         if heard - self._last_delta > WINDOW:
             return Why.GAP
-        if _digest(body) == self._seen and self._agreed:
+        digest = sha256(body).digest()
+        if digest == self._seen and self._agreed:
             self.unchanged += 1
             self._last_delta = self._last_read = heard
             changed: set[str] = set()
         else:
             self._whole = False  # until it is handed over
             try:
-                took = self._take_delta(url, body, heard)
+                took = self._take_delta(url, body, digest, heard)
             except RegistryError as error:
                 logger.warning("registry %s: %s/apps/delta: %s; reading everything", self._settings.name, url, error)
                 self._whole = True
@@ -141,18 +138,18 @@ class Polling:
         """Return why everything must be read, or None while the last pass rests: the next poll will say the same."""
         return why if time.monotonic() >= self.rested() else None
 
-    def _take_delta(self, url: str, body: bytes, now: float) -> set[str] | None:
+    def _take_delta(self, url: str, body: bytes, digest: bytes, now: float) -> set[str] | None:
         """Merge a delta; return the applications that changed, or None when it is of another life of the registry."""
         delta = parse.applications(self._settings, body, _breathe, self._listener.known)
-        if self._epochs.began(url, delta.version, body, now):
+        if self._epochs.began(url, delta.version, digest, now):
             self._listener.begin_epoch()
-            self._clear()
+            self.forget()
             return None
         if delta.version < self._view.version:  # several servers at one address: what was known is another's
-            self._clear()
+            self.forget()
             return None
         changed = self._view.take_delta(delta, now)
-        self._seen, self._last_delta, self._last_read = _digest(body), now, now
+        self._seen, self._last_delta, self._last_read = digest, now, now
         self._agreed = self._view.hashcode == delta.hashcode
         return changed
 
@@ -227,9 +224,9 @@ class Polling:
         without_deltas = url == self.server and heard < self._no_delta_until  # and so without versions
         if without_deltas and not self._view.survives(full) and self._epochs.outlived(url, heard):
             self._listener.begin_epoch()
-            self._clear()
+            self.forget()
         if url != self.server:
-            self._clear()  # the times of two servers do not compare
+            self.forget()  # the times of two servers do not compare
             self.server = url
             self.confirmations.begin()
         self._view.take_full(full, heard)
@@ -263,7 +260,7 @@ class Polling:
             return True
         self._no_delta_until = 0.0
         try:
-            changed = self._take_delta(url, body, now)
+            changed = self._take_delta(url, body, sha256(body).digest(), now)
         except RegistryError as error:
             logger.warning("registry %s: %s/apps/delta: %s", self._settings.name, url, error)
             self._agreed = False
@@ -308,18 +305,14 @@ class Polling:
             )
         )
 
-    def _clear(self) -> None:
-        """Forget all that one server said in one life."""
+    def forget(self) -> None:
+        """Forget all that one server said in one life; everything is read anew at the next turn."""
         self._view.clear()
         self._overlay.clear()
         self.confirmations.clear()
         self.server, self._seen = "", b""
         self._whole = self._agreed = False
         self._in_a_row, self._full_after, self._no_delta_until = 0, 0.0, 0.0
-
-
-def _digest(body: bytes) -> bytes:
-    return sha256(body).digest()
 
 
 def _chunks(snapshots: Iterable[Snapshot]) -> Iterator[list[Snapshot]]:

@@ -83,6 +83,13 @@ def amazon(registered: _Object) -> _Object:
     return told if isinstance(told, Mapping) else {}
 
 
+def long_of(value: object) -> int | None:
+    """Return a number that Java may have written as text; None when it is none."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 19:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _address(field: str, registered: _Object) -> tuple[str, str]:
     """Return the address, or why there is none."""
     name = "ipAddr" if field == "ip" else "hostName"
@@ -191,9 +198,8 @@ def _weight(values: Mapping[str, str], prefix: str, dropped: list[str]) -> int:
 def _registered(lease: object, dropped: list[str]) -> int:
     """Return when the server took the registration, in ms of its clock; it only orders, 0 when unknown."""
     value = lease.get("registrationTimestamp", 0) if isinstance(lease, Mapping) else 0
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 19:
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
-        return value
+    number = long_of(value)
+    if number is not None and (isinstance(value, str) or 0 <= number < 2**63):
+        return number
     dropped.append(f"leaseInfo.registrationTimestamp {shown(value)} is not a time")
     return 0
