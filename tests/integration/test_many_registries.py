@@ -1,6 +1,5 @@
 """One Consul and one Eureka that list the same services, and every cluster is what their registrations say together."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -8,59 +7,27 @@ from typing import Any
 
 from tests.integration.agents import RunningAgent, configuration, served_by
 from tests.integration.mixed import CONSUL, EUREKA, Mixed, Move, picture
-from tests.integration.oracle import difference
-from tests.integration.stage import witnesses_of
-from tests.integration.witness import ServerWitness, Witness, settle
+from tests.integration.stage import Pace, witnesses_of
+from tests.integration.witness import ServerWitness, Witness
 from tests.testbed.apiserver import ApiServer
 from tests.testbed.consul import Consul
 from tests.testbed.eureka import Eureka, MakeEureka, MakeEurekaPeers
+from tests.testbed.processes import ProcessError, wait_until
 
 SEED = 20261128
 POLL = 0.5
 LIMITS = {"empty_grace": "300ms", "service_entry_grace": "500ms", "busy_spacing": "200ms", "pass_spacing": "500ms"}
 
 
-class Stage:
-    """Plays a history of both registries, and waits after each move until every cluster is as it must be."""
+class Stage(Pace[Move]):
+    """Plays a history of both registries; its lags are of each of them."""
+
+    patience = 20.0
 
     def __init__(self, mixed: Mixed, witnesses: Sequence[Witness], seed: int) -> None:
         self.mixed = mixed
-        self.witnesses = witnesses
-        self.lags: dict[str, list[float]] = {CONSUL: [], EUREKA: []}
-        self.where = f"seed {seed}, at the start"
-        self._moves = mixed.play()
-        self._seed = seed
-        self._made = 0
         mixed.fill()
-        self.wanted = picture(mixed)
-
-    def settle(self, patience: float = 20.0) -> None:
-        """Wait until every cluster is as it must be; from then on only a move may say that something is missing."""
-        settle(self.witnesses, {witness.name: self.wanted for witness in self.witnesses}, patience, self.where)
-        for witness in self.witnesses:
-            witness.protected = set(self.wanted)
-
-    def move(self) -> Move:
-        """Make the next move."""
-        move = next(self._moves)
-        self._made += 1
-        self.where = f"seed {self._seed}, move {self._made}: {move.what}"
-        self.wanted = picture(self.mixed)
-        for witness in self.witnesses:
-            witness.protected &= self.wanted.keys()
-        return move
-
-    def move_and_settle(self) -> None:
-        """Make a move and wait for what follows from it: just what it concerns is written, each object once."""
-        before, events = self.wanted, {witness.name: len(witness.events) for witness in self.witnesses}
-        move = self.move()
-        self.settle()
-        concerned = difference(before, self.wanted)
-        for witness in self.witnesses:
-            written = witness.events[events[witness.name] :]
-            assert len(written) == len(concerned), (self.where, witness.name, concerned, written)
-            if concerned:
-                self.lags[move.registry].append(witness.changed_at() - move.at)
+        super().__init__(mixed.play(), lambda _: picture(mixed), witnesses, seed, lambda move: move.registry)
 
 
 def configured(consul: Consul, urls: Sequence[str], clusters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -160,7 +127,7 @@ def wait_for_addresses(witness: ServerWitness, addresses: set[str]) -> None:
     def found() -> set[str]:
         return {one["spec"]["address"] for (kind, _), one in witness.look().items() if kind == "WorkloadEntry"}
 
-    deadline = time.monotonic() + 60
-    while found() != addresses:
-        assert time.monotonic() < deadline, (found() - addresses, addresses - found())
-        time.sleep(0.05)
+    try:
+        wait_until(lambda: found() == addresses, "just these addresses are there", 60)
+    except ProcessError as error:
+        raise AssertionError(f"{error}: too much {found() - addresses}, missing {addresses - found()}") from None

@@ -7,7 +7,6 @@ import ssl
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import httpx
@@ -16,7 +15,7 @@ import yaml
 from tests.testbed.build import Binaries
 from tests.testbed.etcd import Etcd
 from tests.testbed.pki import Authority, make_signing_key
-from tests.testbed.processes import Process, free_port, wait_until
+from tests.testbed.processes import Process, Served, free_port, wait_until
 from tests.testbed.recorder import Recorder
 
 ISTIO = "networking.istio.io"
@@ -27,7 +26,7 @@ USER = "isthmus"
 Object = Mapping[str, Any]
 
 
-class ApiServer:
+class ApiServer(Served):
     """One API server on an etcd of its own, without controllers: no namespace ever finishes terminating.
 
     `stop` and its like concern the API server alone; what it stored stays in its etcd, and `start` serves it again.
@@ -114,11 +113,6 @@ class ApiServer:
             self.close()
             raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def start(self) -> None:
         """Start the API server, or start it again on its port, and wait until it is ready."""
         again = self.process.log.exists()
@@ -130,22 +124,10 @@ class ApiServer:
         """Stop the API server as its operator would."""
         self.process.stop()
 
-    def kill(self) -> None:
-        """Kill the API server as by `kill -9`."""
-        self.process.kill()
-
     def restart(self) -> None:
         """Stop the API server and start it on the same port."""
         self.stop()
         self.start()
-
-    def pause(self) -> None:
-        """Freeze the API server: its connections stay open, and nothing answers."""
-        self.process.pause()
-
-    def resume(self) -> None:
-        """Let a frozen API server go on."""
-        self.process.resume()
 
     def is_ready(self) -> bool:
         """Whether the server says that it can do its work, for which it needs its etcd."""

@@ -2,23 +2,21 @@
 
 import json
 import shutil
-import ssl
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 import httpx
 
 from tests.testbed.consul_api import ConsulApi
-from tests.testbed.pki import Authority, KeyPair
-from tests.testbed.processes import Process, free_port
+from tests.testbed.pki import Authority, KeyPair, client_context
+from tests.testbed.processes import Process, Served, free_port
 
 Config = Mapping[str, object]
 
 
-class Consul(ConsulApi):
+class Consul(Served, ConsulApi):
     """One Consul server, which is its own datacenter.
 
     In development mode its data dies with the process. It answers plain HTTP unless it is given an authority: then only
@@ -100,10 +98,7 @@ class Consul(ConsulApi):
         (self.folder / name).write_text(json.dumps(config, indent=2) + "\n")
 
     def _new_client(self) -> httpx.Client:
-        verify: ssl.SSLContext | bool = True
-        if self.ca_file and self.client_pair:
-            verify = ssl.create_default_context(cafile=str(self.ca_file))
-            verify.load_cert_chain(self.client_pair.cert_file, self.client_pair.key_file)
+        verify = client_context(self.ca_file, self.client_pair)
         return httpx.Client(base_url=self.url, verify=verify, timeout=10, trust_env=False)
 
     def start(self) -> Self:
@@ -122,18 +117,6 @@ class Consul(ConsulApi):
     def stop(self) -> None:
         """Stop the server as its operator would."""
         self.process.stop()
-
-    def kill(self) -> None:
-        """Kill the server as by `kill -9`."""
-        self.process.kill()
-
-    def pause(self) -> None:
-        """Freeze the server: its connections stay open, and nothing answers."""
-        self.process.pause()
-
-    def resume(self) -> None:
-        """Let a frozen server go on."""
-        self.process.resume()
 
     def restart(self) -> None:
         """Stop the server and start it on the same ports; in development mode, that loses everything."""
@@ -159,11 +142,6 @@ class Consul(ConsulApi):
 
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class MakeConsul(Protocol):

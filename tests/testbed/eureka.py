@@ -1,19 +1,17 @@
 """A real Eureka server for tests, alone or as a peer of another: started on its own port, killed, paused, filled."""
 
 import json
-import ssl
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 import httpx
 
 from tests.testbed.build import JAVA_OPTIONS, binaries
 from tests.testbed.eureka_api import EurekaApi
-from tests.testbed.pki import Authority, KeyPair
-from tests.testbed.processes import Process, free_port
+from tests.testbed.pki import Authority, KeyPair, client_context
+from tests.testbed.processes import Process, Served, free_port
 
 Value = str | int | bool
 
@@ -31,7 +29,7 @@ _SECURITY = ",".join(
 )
 
 
-class Eureka(EurekaApi):
+class Eureka(Served, EurekaApi):
     """One Eureka server; its data dies with the process, unless a peer has it.
 
     It keeps no read-only cache unless `cache` says so: then a delta or a full read is up to 30 s old, as by default.
@@ -116,10 +114,7 @@ class Eureka(EurekaApi):
         (self.folder / "application.properties").write_text("".join(lines))
 
     def _new_client(self) -> httpx.Client:
-        verify: ssl.SSLContext | bool = True
-        if self.ca_file and self.client_pair:
-            verify = ssl.create_default_context(cafile=str(self.ca_file))
-            verify.load_cert_chain(self.client_pair.cert_file, self.client_pair.key_file)
+        verify = client_context(self.ca_file, self.client_pair)
         user = httpx.BasicAuth(USER, self._password) if self._password else None
         return httpx.Client(base_url=f"{self.url}/", verify=verify, timeout=10, trust_env=False, auth=user)
 
@@ -140,18 +135,6 @@ class Eureka(EurekaApi):
         """Stop the server as its operator would."""
         self.process.stop(patience=10)
 
-    def kill(self) -> None:
-        """Kill the server as by `kill -9`."""
-        self.process.kill()
-
-    def pause(self) -> None:
-        """Freeze the server: its connections stay open, and nothing answers."""
-        self.process.pause()
-
-    def resume(self) -> None:
-        """Let a frozen server go on."""
-        self.process.resume()
-
     def restart(self) -> None:
         """Kill the server and start it on the same port: without peers, it comes back empty."""
         self.kill()
@@ -164,11 +147,6 @@ class Eureka(EurekaApi):
 
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def server_properties(properties: Mapping[str, Value]) -> dict[str, Value]:

@@ -1,5 +1,6 @@
 """Keys and certificates for the servers of the test bed, made by the `openssl` command."""
 
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,15 @@ def make_signing_key(folder: Path) -> KeyPair:
     _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(pair.key_file))
     _openssl("pkey", "-in", str(pair.key_file), "-pubout", "-out", str(pair.cert_file))
     return pair
+
+
+def client_context(ca_file: Path | None, pair: KeyPair | None) -> ssl.SSLContext | bool:
+    """Return what httpx verifies a server by, and shows it of a client; the default where there is no authority."""
+    if not ca_file or not pair:
+        return True
+    context = ssl.create_default_context(cafile=str(ca_file))
+    context.load_cert_chain(pair.cert_file, pair.key_file)
+    return context
 
 
 def _openssl(*arguments: str) -> None:

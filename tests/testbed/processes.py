@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 
 POLL = 0.02
 
@@ -29,6 +30,33 @@ _starter = ThreadPoolExecutor(1, "testbed-starter")
 
 class ProcessError(RuntimeError):
     """A server did not start, or did not become ready."""
+
+
+class Served:
+    """A server in a process of its own; inside ``with`` it runs, unless a test ends it."""
+
+    process: "Process"
+
+    def close(self) -> None:
+        """End the server for good."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """Kill the server as by `kill -9`."""
+        self.process.kill()
+
+    def pause(self) -> None:
+        """Freeze the server: its connections stay open, and nothing answers."""
+        self.process.pause()
+
+    def resume(self) -> None:
+        """Let a frozen server go on."""
+        self.process.resume()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def free_port() -> int:
