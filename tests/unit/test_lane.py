@@ -189,8 +189,10 @@ def test_stopping_waits_for_writes_in_flight_without_spinning(world: World, monk
     with world.run():
         world.settle()
         world.cluster.writable.clear()
+        begun = world.cluster.begun
         world.tell(*orders(1))
-        world.eventually(lambda: world.lane.report().planned > 0)
+        # What is only planned is not in flight yet: it would not be begun any more.
+        world.eventually(lambda: world.lane.report().planned > 0 and world.cluster.begun > begun)
         inner = world.lane._inbox.take_news
 
         def take_news() -> News:

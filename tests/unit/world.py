@@ -43,6 +43,7 @@ class MemoryCluster:
         self.refusals: list[tuple[Callable[[Change], bool], ClusterError]] = []  # each is for one write
         self.unreadable: list[ClusterError] = []  # each is for one read
         self.reads = 0
+        self.begun = 0  # calls that write
         self.readable = threading.Event()
         self.readable.set()
         self.writable = threading.Event()
@@ -74,6 +75,7 @@ class MemoryCluster:
         return self.objects.get(key)
 
     def write(self, changes: Sequence[Change]) -> list[Outcome]:
+        self.begun += 1
         assert self.writable.wait(PATIENCE)
         with self._lock:
             return [self._carry_out(change) for change in changes]
