@@ -55,6 +55,7 @@ def test_clusters_follow_two_registries_that_list_the_same_services(
             stage.move()
             agent.start()
             stage.settle(40)
+        wait_until(agent.is_settled, "isthmus has heard that all of it is written", 20)
         report = agent.status()
         assert {row["waiting"].get("hold", 0) for row in report["registries"].values()} == {0}
         for cluster in report["clusters"].values():

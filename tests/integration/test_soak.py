@@ -50,6 +50,7 @@ def test_nothing_is_missed_though_it_is_heard_in_every_way(
         assert heard(agent) > 0
         assert report["repairs"] == 0, report
         assert report["waiting"] == {}
+        wait_until(agent.is_settled, "isthmus has heard that all of it is written", 20)
         assert {source for source, found in report["found"].items() if found["changes"]} >= {"parked", "hint"}
         for cluster in agent.status()["clusters"].values():
             assert (cluster["repairs"], cluster["pending"], cluster["parked"]) == (0, 0, [])
