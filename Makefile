@@ -9,14 +9,14 @@ is_3_11 = -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
 PYTHON ?= $(shell for p in python3.11 python3; do $$p $(is_3_11) 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 SOURCES := agent hooks state
-PACKAGES := tests/testbed/packages.txt
+NEEDED := tests/testbed/packages.txt
 # `make demo ARGS="--seconds 20 --out DIR"`, `make test ARGS="-x -k consul"`.
 ARGS ?=
 
 #? help: list the targets
 .PHONY: help
 help:
-	@sed -n 's/^#? \([a-z]*\): /  \1\t/p' $(MAKEFILE_LIST) | expand -t 13
+	@sed -n 's/^#? \([a-z-]*\): /  \1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 #? venv: make the environment .venv
 .PHONY: venv
@@ -33,13 +33,13 @@ venv: .venv/installed
 	@touch $@
 
 # Which Debian packages are missing, on a machine that knows of such packages.
-missing = if command -v dpkg-query >/dev/null && test -f $(PACKAGES); then \
-	for p in $$(sed 's/\#.*//' $(PACKAGES)); do \
+missing = if command -v dpkg-query >/dev/null && test -f $(NEEDED); then \
+	for p in $$(sed 's/\#.*//' $(NEEDED)); do \
 	test "$$(dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null)" = installed || echo $$p; done; fi
 
-#? packages: install the Debian packages that the testbed needs (as root)
-.PHONY: packages
-packages:
+#? needs: install the Debian packages that tests and packaging need (as root)
+.PHONY: needs
+needs:
 	@missing=$$($(missing)); missing=$${missing//$$'\n'/ }; \
 	if test -z "$$missing"; then exit 0; fi; \
 	if test "$$(id -u)" != 0; then \
@@ -50,7 +50,7 @@ packages:
 
 #? testbed: build the real servers that tests talk to, once
 .PHONY: testbed
-testbed: packages .venv/installed
+testbed: needs .venv/installed
 	$(BIN)/python tests/testbed/build.py
 
 #? lint: ruff, mypy and import-linter
@@ -68,9 +68,9 @@ check: lint
 
 # All tests run in one pytest, so that one summary stands at the end; in two processes, file by file, each with servers
 # of its own: a test mostly waits.
-#? test: everything: packages, testbed, lint and all tests, with coverage
+#? test: everything: needs, testbed, lint and all tests, with coverage
 .PHONY: test
-test: packages testbed lint
+test: needs testbed lint
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(ARGS) || failed=$$?; \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report || failed=$${failed:-$$?}; \
