@@ -1,7 +1,7 @@
 """Asking the registry itself, past its cache, about everything that is about to leave."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from hooks.eureka import parse
 from hooks.eureka.client import EurekaClient, Named
@@ -15,6 +15,9 @@ from state.model import InstanceKey, Snapshot
 
 MOST = 200  # reads in one turn, eight at a time: a second or so
 BELIEVED = 2  # times that an instance is not found, at different polls, when no delta said that it was deleted
+# Seconds for which every poll lacks an instance of which the server tells nothing by itself (an ID that its web server,
+# or a proxy, refuses): no answer is as old, since its caches keep one for 180 s and for 30 s more.
+STALE = 240.0
 
 
 class Confirmations:
@@ -22,7 +25,8 @@ class Confirmations:
 
     A server's deltas and full reads are up to 30 s old, so what they lack may be back
     already. What no delta said to be deleted, and a full read lacks, may only be
-    unknown to the peer that answered: it is gone when it is not found a second time.
+    unknown to the peer that answered: it is gone when it is not found a second time,
+    or, where nobody can be asked, when it was lacking for longer than any cache lasts.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Confirmations:
         self._view = view
         self._overlay = overlay
         self._misses: dict[str, dict[str, int]] = {}  # how often each that is missing was not found, by application
+        self._unanswered: dict[InstanceKey, float] = {}  # since when each that is missing was asked for in vain
         self._asked: set[Named] = set()  # in this turn
         self.made = 0
         self.pending: dict[str, str] = {}  # applications of which something must be asked again, and why
@@ -41,6 +46,7 @@ class Confirmations:
     def clear(self) -> None:
         """Forget what another server, or another life of this one, did not find."""
         self._misses.clear()
+        self._unanswered.clear()
         self.pending.clear()
 
     def begin(self) -> None:
@@ -49,6 +55,8 @@ class Confirmations:
         if self._misses:
             for app in self._misses.keys() - set(self._listener.services()):
                 del self._misses[app]  # all of it has left
+        for key in [key for key in self._unanswered if self._listener.known(key) is None]:
+            del self._unanswered[key]
 
     def confirm(self, url: str, applications: Iterable[str]) -> None:
         """Ask about the instances that would leave these applications; RegistryError when the client was closed."""
@@ -69,6 +77,9 @@ class Confirmations:
                 self._take(named, answer, now)
             except RegistryError as error:
                 errors[named[0]] = str(error)
+                self._unanswered.setdefault(_key(named), now)
+            else:
+                self._unanswered.pop(_key(named), None)
         self.pending |= errors
 
     def snapshot(self, app: str) -> Snapshot:
@@ -81,19 +92,22 @@ class Confirmations:
         there = {instance.key for instance in snapshot.instances}
         missing = [key for key in self._listener.removed(snapshot) if key not in there]
         self._forget_all_but(app, missing)
-        unread = frozenset(key for key in missing if not self._is_gone(key))
+        now = time.monotonic()
+        unread = frozenset(key for key in missing if not self._is_gone(key, now))
         if unread:
             self.pending.setdefault(app, f"missing, and to be asked for again: {min(unread).id} ({len(unread)} in all)")
         else:
             self.pending.pop(app, None)
         return Snapshot(app, snapshot.instances, unread=unread if self._listener.seen(app) else frozenset())
 
-    def _forget_all_but(self, app: str, missing: Iterable[InstanceKey]) -> None:
+    def _forget_all_but(self, app: str, missing: Collection[InstanceKey]) -> None:
         """Forget how often was not found what is there again, or has left."""
         misses = self._misses.pop(app, {})
         kept = {key.id: misses[key.id] for key in missing if key.id in misses}
         if kept:
             self._misses[app] = kept
+        for key in [key for key in self._unanswered if key.service == app and key not in missing]:
+            del self._unanswered[key]
 
     def _missed(self, named: Named) -> int:
         return self._misses.get(named[0], {}).get(named[1], 0)
@@ -105,12 +119,16 @@ class Confirmations:
         """Tell whether nobody needs to be asked: it is not ours to see, or no registration of Eureka's."""
         return not parse.in_scope(self._settings.services, key.service) or bool(key.node)
 
-    def _is_gone(self, key: InstanceKey) -> bool:
+    def _is_gone(self, key: InstanceKey, now: float) -> bool:
         if self._stands(key) or isinstance(self._overlay.word(key.service, key.id), Gone):
             return True
-        word = self._view.word(key.service, key.id)
-        # A delta's own word stands even when nobody could be asked; a full read's does not.
-        return (word is not None and word.deleted) or self._missed((key.service, key.id)) >= BELIEVED
+        named, word = (key.service, key.id), self._view.word(key.service, key.id)
+        # A delta's own word stands even when nobody could be asked; a full read's does not, but for long.
+        return (
+            (word is not None and word.deleted)
+            or self._missed(named) >= BELIEVED
+            or now - self._unanswered.get(key, now) >= STALE
+        )
 
     def _take(self, named: Named, answer: bytes | RegistryError | None, now: float) -> None:
         """Learn from one answer to what was asked at ``now``; RegistryError when it says nothing."""
@@ -135,3 +153,7 @@ class Confirmations:
         word, known = self._view.word(*named), self._overlay.word(*named)
         times = [word.updated if word is not None else 0, known.updated if isinstance(known, Lease | Gone) else 0]
         return max(times)
+
+
+def _key(named: Named) -> InstanceKey:
+    return InstanceKey(named[0], "", named[1])

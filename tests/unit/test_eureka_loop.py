@@ -373,6 +373,46 @@ def test_what_cannot_be_confirmed_stays_when_a_full_read_lacks_it(fake: Fake, tm
         hearing.wait_for_ids("ORDERS", *ORDERS[1:], "orders-6")
 
 
+def test_what_cannot_be_confirmed_is_gone_when_it_was_lacking_for_longer_than_any_cache_lasts(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EurekaHearing(tmp_path, fake.url, poll=POLL) as hearing:
+        fake.instead["instance"] = (400, b"no")  # as Tomcat answers to %2F
+        fake.drop("ORDERS", "orders-0", tell=False)
+        hearing.loop.pass_now()
+        hearing.wait_for_polls()
+        monkeypatch.setattr(confirmations, "STALE", 0.5)
+        hearing.wait_for_ids("ORDERS", *ORDERS[1:])
+        hearing.wait_for_polls()
+        assert hearing.loop.report().unreadable == {}
+        assert hearing.loop._polling.confirmations._unanswered == {}
+
+
+def test_what_comes_back_meanwhile_is_lacking_from_then_on(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EurekaHearing(tmp_path, fake.url, poll=POLL) as hearing:
+        fake.instead["instance"] = (400, b"no")
+        before = hearing.instances("ORDERS")[0]
+        fake.drop("ORDERS", "orders-0", tell=False)
+        hearing.loop.pass_now()
+        assert hearing.loop._polling.confirmations._unanswered.keys() == {before.key}
+        fake.put("ORDERS", "orders-0")
+        wait_until(lambda: not hearing.loop._polling.confirmations._unanswered, "it is there again")
+        monkeypatch.setattr(confirmations, "STALE", 0.0)
+        hearing.wait_for_polls()
+        assert hearing.ids("ORDERS") == ORDERS
+
+
+def test_instances_that_are_said_again_are_in_memory_once(fake: Fake, tmp_path: Path) -> None:
+    with EurekaHearing(tmp_path, fake.url, poll=3600.0) as hearing:
+        before = hearing.instances("ORDERS")
+        hearing.loop.pass_now()
+        assert [id(one) for one in hearing.instances("ORDERS")] == [id(one) for one in before]
+        said = hearing.loop._polling._view.leases("ORDERS").values()
+        assert {id(lease.instance) for lease in said} == {id(one) for one in before}
+
+
 def test_what_a_delta_deletes_leaves_though_nobody_could_be_asked(fake: Fake, tmp_path: Path) -> None:
     with EurekaHearing(tmp_path, fake.url, poll=POLL) as hearing:
         fake.instead["instance"] = (500, b"no")
