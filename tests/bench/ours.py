@@ -22,6 +22,7 @@ NAMESPACE = "legacy"
 REGISTRY = "consul-dc1"
 EUREKA = "eureka-dc1"
 PATIENCE = 600.0
+UNIT = Path(__file__).parents[2] / "agent.service"
 Registry = Mapping[str, Any]
 
 
@@ -49,6 +50,13 @@ def configuration(
     }
 
 
+def given() -> list[str]:
+    """Return the environment that the service gives isthmus, from its unit."""
+    return [
+        line.removeprefix("Environment=") for line in UNIT.read_text().splitlines() if line.startswith("Environment=")
+    ]
+
+
 class Ours(RunningAgent):
     """One `isthmus run` of a bench."""
 
@@ -63,7 +71,7 @@ class Ours(RunningAgent):
         self._said.bind(str(self._notify))
         self._ready: float | None = None
         threading.Thread(target=self._listen, daemon=True).start()
-        command = ("env", f"NOTIFY_SOCKET={self._notify}", COMMAND, "run", "--config", str(self.config_file))
+        command = ("env", f"NOTIFY_SOCKET={self._notify}", *given(), COMMAND, "run", "--config", str(self.config_file))
         self.process = Process("isthmus", command, folder / "isthmus.log")
 
     def start(self) -> Self:
