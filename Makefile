@@ -66,13 +66,20 @@ lint: .venv/installed
 check: lint
 	$(BIN)/pytest --quiet $(wildcard tests/unit tests/property) $(ARGS)
 
-# All tests run in one pytest, so that one summary stands at the end; in two processes, file by file, each with servers
-# of its own: a test mostly waits.
-#? test: everything: needs, testbed, lint and all tests, with coverage
+# All tests run in one pytest, so that one summary stands at the end; in three processes, file by file, each with servers
+# of its own: a test mostly waits. Those of units come last, since they are short, and no process is left with a long one.
+PYTEST := -n 3 --dist loadfile --no-loadscope-reorder
+#? test: everything: needs, testbed, lint and all tests
 .PHONY: test
 test: needs testbed lint
+	$(BIN)/pytest $(PYTEST) $(ARGS)
+
+# By itself, as it doubles the processor time of tests, and of every agent that they start.
+#? coverage: all tests, and which lines they do not reach
+.PHONY: coverage
+coverage: testbed
 	@rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(ARGS) || failed=$$?; \
+	$(BIN)/coverage run -m pytest $(PYTEST) $(ARGS) || failed=$$?; \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report || failed=$${failed:-$$?}; \
 	exit $${failed:-0}
 
