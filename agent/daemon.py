@@ -40,12 +40,17 @@ Tell = Callable[[Wrote], None]
 
 
 class Planned(NamedTuple):
-    """What would be done to one cluster, and what would be held; ``error`` if it could not be read."""
+    """What would be done to one cluster, and what would be held; ``error`` if it could not be read.
+
+    A cluster that is paused has no changes; ``waiting`` is how many wait for the end of that.
+    """
 
     cluster: str
     changes: tuple[Change, ...]
     withheld: tuple[Held, ...]
     error: str = ""
+    paused: bool = False
+    waiting: int = 0
 
 
 class Outcome(NamedTuple):
@@ -246,11 +251,17 @@ class Agent:
                 errors[name] = str(error)
         failures = self._read_registries()
         results = [
-            Planned(name, (), (), errors[name]) if name in errors else Planned(name, *lane.plan_once())
+            Planned(name, (), (), errors[name]) if name in errors else self._plan_one(name, lane)
             for name, lane in self.lanes.items()
         ]
         held = self.held() + sum(len(result.withheld) for result in results)
         return tuple(results), tuple(failures), held
+
+    @staticmethod
+    def _plan_one(name: str, lane: Lane) -> Planned:
+        changes, withheld = lane.plan_once()
+        report = lane.report()
+        return Planned(name, changes, withheld, paused=report.is_paused, waiting=report.pending)
 
     def pause(self, cluster: str, *, paused: bool) -> None:
         """Write nothing more to a cluster, over restarts too, or go on; StateError when that cannot be remembered."""

@@ -201,7 +201,7 @@ def cluster_state(lane: LaneReport) -> str:
         return "failing" if lane.read else "unreadable"
     if not lane.read:
         return "starting"
-    return "paused" if lane.paused or lane.policy == "paused" else "ok"
+    return "paused" if lane.is_paused else "ok"
 
 
 def _receiver(receiver: ReceiverReport, now: float) -> Report:

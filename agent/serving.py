@@ -64,3 +64,8 @@ class LaneReport:
     withheld: tuple[Held, ...]
     parked: tuple[tuple[ResourceKey, str], ...]
     troubles: tuple[str, ...]
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether an operator, or the cluster's policy, lets nothing be written."""
+        return self.paused or self.policy == "paused"

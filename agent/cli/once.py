@@ -60,7 +60,7 @@ def _summary(report: LaneReport) -> str:
     if not report.read:
         return "could not be read"
     parts = [count(report.objects, "object"), count(report.writes, "write")]
-    if report.paused or report.policy == "paused":
+    if report.is_paused:
         parts.append(f"paused, {report.pending} waiting")
     elif report.pending:
         parts.append(f"{report.pending} not written")

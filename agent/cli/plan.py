@@ -16,7 +16,7 @@ from agent.config import load
 from agent.daemon import Planned
 from agent.holds import Row, removals, withheld
 from agent.plan import Action, Change
-from agent.words import plain
+from agent.words import count, plain
 
 NAMES = {Action.CREATE: "create", Action.UPDATE: "update", Action.DELETE: "delete"}
 COLOURS = {Action.CREATE: "green", Action.UPDATE: "yellow", Action.DELETE: "red"}
@@ -40,6 +40,9 @@ def command(options: Options, detailed_exitcode: bool) -> int:
         click.echo(json.dumps(_as_json(planned, failures, rows), indent=2))
     else:
         _show(planned, rows)
+    for one in planned:
+        if one.paused:
+            click.echo(f"{one.cluster} is paused: {count(one.waiting, 'change')} would wait.", err=True)
     for failure in failures:
         click.echo(plain(failure), err=True)
     changes = any(one.changes for one in planned)
@@ -62,6 +65,7 @@ def _as_json(planned: Iterable[Planned], failures: Iterable[str], rows: list[Row
         ],
         "totals": _totals(change for _, change in changes),
         "held": rows,
+        "paused": {one.cluster: one.waiting for one in planned if one.paused},
         "failures": list(failures),
     }
 

@@ -301,6 +301,10 @@ def test_without_an_agent_a_pause_is_remembered_for_the_next(site: Site) -> None
     assert text == (
         "east is paused: no agent runs, and the next one writes nothing to it until `isthmus resume east`.\n"
     )
+    done = site("plan")
+    assert "east: 0 to create" in done.stdout
+    assert done.stderr == "east is paused: 15 changes would wait.\n"
+    assert site.json("plan")["paused"] == {"east": 15}
     assert site("once").stdout == "east: 0 objects, 0 writes, paused, 15 waiting\nwest: 15 objects, 15 writes\n"
     assert site.json("status")["clusters"]["east"]["paused"] is True
     with site.running():
