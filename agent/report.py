@@ -210,6 +210,7 @@ def _receiver(receiver: ReceiverReport, now: float) -> Report:
         "calls": [{**called._asdict(), "calls": number} for called, number in sorted(receiver.calls.items())],
         "last_call_seconds": {registry: _since(at, now) for registry, at in sorted(receiver.last.items())},
         "body_bytes": receiver.body_bytes,
+        "served": list(receiver.served),
         "faults": list(receiver.faults),
     }
 

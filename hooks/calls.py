@@ -94,6 +94,14 @@ class CallChannel(HTTPChannel):
         else:
             self.handle_close()
 
+    def handle_close(self) -> None:
+        """Close the connection, unless a call on it waits for its turn: it is heard although nobody hears the answer.
+
+        So is one that lay in the queue of a socket while no agent served it, for longer than whoever called waited.
+        """
+        if not self.requests:
+            super().handle_close()
+
     def _end_body(self, call: Call) -> None:
         with self.requests_lock:
             call.end()

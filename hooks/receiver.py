@@ -9,14 +9,16 @@ Source: https://developer.hashicorp.com/consul/docs/automate/watch.
 """
 
 import logging
+import os
 import socket
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 
 from flask import Flask, Response, request
@@ -24,6 +26,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from hooks.calls import LARGEST_BODY, CallChannel
+from hooks.passed import place_of
 from hooks.server import WebServer, bind_tcp, bind_unix
 from hooks.settings import ReceiverSettings
 from hooks.tokens import Tokens
@@ -50,6 +53,9 @@ class Result(StrEnum):
     FAILED = "failed"
 
 
+TAKEN = (Result.HEARD, Result.TOO_LARGE)
+
+
 class Called(NamedTuple):
     """What calls are counted by; of a call that was refused, neither registry nor type is believed."""
 
@@ -66,13 +72,16 @@ class ReceiverReport:
     last: Mapping[str, float]
     body_bytes: int  # all of them dropped
     faults: tuple[str, ...]  # why a socket or port is not served
+    served: tuple[str, ...] = ()  # the sockets and ports that are
 
 
 class Receiver:
     """Hears the calls of watch handlers; without a socket or port that it cannot have, it does without."""
 
-    def __init__(self, settings: ReceiverSettings, hear: Hear) -> None:
+    def __init__(self, settings: ReceiverSettings, hear: Hear, passed: Iterable[socket.socket] = ()) -> None:
+        """``passed`` are unix sockets that systemd listens on for us, to be served whatever the settings say."""
         self._settings = settings
+        self._passed = list(passed)
         self._hear = hear
         self._lock = threading.Lock()
         self._calls: Counter[Called] = Counter()
@@ -80,12 +89,14 @@ class Receiver:
         self._body_bytes = 0
         self._told: set[str] = set()
         self._faults: list[str] = []
+        self._served: list[str] = []
         self._servers: list[WebServer] = []
 
     def start(self) -> bool:
         """Listen, and tell whether that can be done everywhere; why not is logged."""
         path, listen, token_file = self._settings.socket, self._settings.http, self._settings.token_file
-        if path is not None:
+        places = self._serve_passed()
+        if path is not None and not any(_is_same(path, place) for place in places):
             self._serve(str(path), lambda: bind_unix(path, MODE), None)
         if listen is not None and token_file is None:
             self._note_fault(f"port {listen[1]}: without a token_file whoever can connect could call")
@@ -97,7 +108,11 @@ class Receiver:
         """Close every socket and connection."""
         for server in self._servers:
             server.stop()
+        if self._servers:
+            heard = sum(number for called, number in self._calls.items() if called.result in TAKEN)
+            logger.info("receiver: closed; calls heard in this life: %d", heard)
         self._servers.clear()
+        self._served.clear()
 
     def report(self) -> ReceiverReport:
         """Return what was called until now."""
@@ -107,6 +122,7 @@ class Receiver:
                 last=dict(self._last),
                 body_bytes=self._body_bytes,
                 faults=tuple(self._faults),
+                served=tuple(self._served),
             )
 
     def hear(self, registry: str, kind: str, service: str, size: int) -> Result:
@@ -130,12 +146,27 @@ class Receiver:
             self._told.add(why)
         logger.warning("receiver: a call is refused: %s", why)
 
+    def _serve_passed(self) -> list[str]:
+        """Serve what was passed, which a second start does not find again; return where that is."""
+        places = []
+        while self._passed:
+            listening = self._passed.pop(0)
+            places.append(place := place_of(listening))
+            if not place.startswith("@") and not Path(place).is_socket():
+                self._note_fault(f"{place}: the socket that systemd passed has lost its file: restart its socket unit")
+            logger.info("receiver: serving %s, passed by systemd", place)
+            self._serve_on(place, listening, None, ours=False)
+        return places
+
     def _serve(self, where: str, bind: Callable[[], socket.socket], tokens: Tokens | None) -> None:
         try:
             listening = bind()
         except OSError as error:
             self._note_fault(f"{where}: {error.strerror or error}")
             return
+        self._serve_on(where, listening, tokens)
+
+    def _serve_on(self, where: str, listening: socket.socket, tokens: Tokens | None, *, ours: bool = True) -> None:
         server = WebServer(
             "receiver",
             create_app(self, tokens),
@@ -144,13 +175,21 @@ class Receiver:
             connections=CONNECTIONS,
             largest_body=sys.maxsize - 1,  # the channel judges
             channel=CallChannel,
+            ours=ours,
         )
         server.start()
         self._servers.append(server)
+        self._served.append(where)
 
     def _note_fault(self, fault: str) -> None:
         self._faults.append(fault)
         logger.error("receiver: %s; watch handlers cannot call there, and changes are found without them", fault)
+
+
+def _is_same(path: Path, place: str) -> bool:
+    """Tell whether a path leads to the same name in the same folder: `/var/run` is `/run`."""
+    passed = Path(place)
+    return path.name == passed.name and os.path.realpath(path.parent) == os.path.realpath(passed.parent)
 
 
 class _Everything(BaseConverter):

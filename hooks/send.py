@@ -4,7 +4,8 @@ Run as ``PYTHON -I -S .../send.py``, with no import beyond what that costs: Cons
 start dozens at once. The arguments say which watch it was, and the agent reads the
 registry itself, so Consul's JSON on standard input is left unread: no size of it can
 matter, and Consul takes no offence. Exits with 0 once the agent has the call, with 1
-and a sentence, which Consul logs, if it has not within 2 s, and with 2 for usage.
+and a sentence, which Consul logs, if it has not within 2 s, and with 2 for usage. A call that lies in
+the queue of a socket that systemd holds is heard all the same, as soon as the agent runs.
 """
 
 import os
@@ -14,7 +15,7 @@ import sys
 from types import FrameType
 
 USAGE = "usage: isthmus-hook --socket PATH REGISTRY (services | nodes | checks | service SERVICE)"
-PATIENCE = 2.0  # seconds, for everything
+PATIENCE = 2.0  # seconds, for everything: Consul waits for its handlers
 DELIVERED = (202, 413)
 LARGEST_ANSWER = 65_536  # bytes
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")

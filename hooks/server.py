@@ -5,6 +5,8 @@ Waitress mixes no kinds of sockets, so there is one server for each socket.
 
 import socket
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISSOCK
@@ -13,12 +15,15 @@ from typing import Any
 from flask import Flask
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
-from waitress.wasyncore import close_all
+from waitress.wasyncore import close_all, dispatcher
 
 PATIENCE = 5.0  # seconds for requests in flight at the end
 QUIET = 10  # seconds after which a connection without news is closed
 LOOK = 5  # seconds between two looks for such connections
 READ = 65_536  # bytes at a time, so that a large body takes few turns
+DRAIN = 0.5  # seconds at the end for requests that had come: whoever asks again may find nobody for a while
+FRESH = 0.1  # seconds in which a connection's first request arrives, if it comes at all
+TURN = 0.01
 
 
 class WebServer:
@@ -34,11 +39,13 @@ class WebServer:
         connections: int = 32,
         largest_body: int = 4096,
         channel: type[HTTPChannel] = HTTPChannel,
+        ours: bool = True,
     ) -> None:
+        """``ours`` tells that a unix socket's file goes with it; that of a socket passed by systemd is systemd's."""
         self._name = name
         self._app = app
         self._listening = listening
-        self._file = _file_of(listening)
+        self._file = _file_of(listening) if ours else None
         self._settings: dict[str, Any] = {
             "threads": threads,
             "connection_limit": connections,
@@ -78,12 +85,31 @@ class WebServer:
         if self._thread is None:
             self._listening.close()
             return
-        # In the thread that waits on them: closing what another one selects on would confuse it.
-        with suppress(OSError):  # it may hear of it, and close the trigger, before we have pulled it
-            self._server.trigger.pull_trigger(lambda: close_all(self._channels))
+        # Connections that nobody has accepted stay in the queue of a socket that systemd passed.
+        self._tell(lambda: dispatcher.close(self._server))
+        self._drain()
+        self._tell(lambda: close_all(self._channels))
         self._thread.join(PATIENCE)
         self._server.task_dispatcher.shutdown(timeout=PATIENCE)
         self._thread = None
+
+    def _tell(self, what: Callable[[], object]) -> None:
+        """Have something done in the thread that waits on the sockets: closing what it polls would confuse it."""
+        with suppress(OSError):  # it may hear of it, and close the trigger, before we have pulled it
+            self._server.trigger.pull_trigger(what)
+
+    def _drain(self) -> None:
+        """Wait a moment while requests that have come are answered."""
+        deadline = time.monotonic() + DRAIN
+        while time.monotonic() < deadline and any(map(_is_busy, list(self._channels.values()))):
+            time.sleep(TURN)
+
+
+def _is_busy(channel: Any) -> bool:
+    """Tell whether somebody on a connection waits for an answer, or is about to ask."""
+    if not isinstance(channel, HTTPChannel):
+        return False
+    return bool(channel.requests) or channel.request is not None or time.time() - channel.creation_time < FRESH
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 IsthmusError
 ├── ConfigurationError   exit 10: the configuration cannot be used
 ├── StateError           exit 11: the state file cannot be used
+│   └── NewerStateError  it is a newer isthmus's, and `isthmus run` begins without it
 ├── RegistryError        a registry could not be read completely
 └── ClusterError         a cluster did not take, or show, what was asked
 """
@@ -15,15 +16,20 @@ class IsthmusError(Exception):
 
 
 class ConfigurationError(IsthmusError):
-    """The configuration has mistakes; ``problems`` lists all of them."""
+    """The configuration has mistakes; ``problems`` lists all of them, ``remedy`` may say what mends them."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], remedy: str = "") -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.remedy = remedy
 
 
 class StateError(IsthmusError):
     """The state file cannot be opened, locked, read or written."""
+
+
+class NewerStateError(StateError):
+    """The state file was written by a newer isthmus."""
 
 
 class RegistryError(IsthmusError):

@@ -5,12 +5,14 @@ import logging
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from sqlite_utils import Database
 
-from state.errors import StateError
+from state.errors import NewerStateError, StateError
+from state.ownership import give, make_folder
 from state.schema import MIGRATIONS, VERSION
 
 logger = logging.getLogger(__name__)
@@ -23,8 +25,9 @@ def lock(path: Path) -> IO[str]:
     would drop SQLite's own locks (https://www.sqlite.org/howtocorrupt.html).
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(f"{path}-lock", "a")  # noqa: SIM115 - held until the checkpoint is closed
+        make_folder(path.parent)
+        file = open(f"{path}-lock", "a", opener=_open_plain)  # noqa: SIM115 - held until the checkpoint is closed
+        give(Path(f"{path}-lock"))
     except OSError as error:
         raise StateError(f"state file {path}: cannot be locked: {error.strerror}: {error.filename}") from error
     try:
@@ -66,7 +69,7 @@ def copy_database(path: Path) -> tuple[Database, bool]:
     try:
         new = _migrate(database)
     except _NewerSchemaError as newer:
-        raise StateError(f"state file {path} has schema {newer}, newer than {VERSION}") from newer
+        raise NewerStateError(f"state file {path} has schema {newer}, newer than {VERSION}") from newer
     return database, new
 
 
@@ -90,7 +93,12 @@ class _NewerSchemaError(Exception):
     """The file was written by a newer isthmus."""
 
 
+def _open_plain(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def _open(path: Path) -> tuple[Database, bool]:
+    _create(path)
     connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
     try:
         database = Database(connection, execute_plugins=False)
@@ -105,6 +113,18 @@ def _open(path: Path) -> tuple[Database, bool]:
         raise
     _give_to_folder_owner(path)
     return database, new
+
+
+def _create(path: Path) -> None:
+    """Make an empty file that is whose it should be: SQLite gives its log, whenever it makes one, to the same user.
+
+    https://www.sqlite.org/src/file/src/os_unix.c, robustFchown
+    """
+    if os.geteuid() == 0 and path.is_symlink() and path.lstat().st_uid != 0:  # SQLite would make a file of root's there
+        raise StateError(f"state file {path}: is a link of somebody else's, which root does not follow")
+    with suppress(OSError):  # it is there, or SQLite says what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        give(path)
 
 
 def _migrate(database: Database) -> bool:
@@ -126,11 +146,6 @@ def _move_aside(path: Path) -> None:
 
 
 def _give_to_folder_owner(path: Path) -> None:
-    """As root, leave nothing that the service's own user could not write."""
-    if os.geteuid() != 0:
-        return
-    folder = path.parent.stat()
     for tail in ("", "-wal", "-shm", "-lock"):
-        file = Path(f"{path}{tail}")
-        if file.exists():
-            os.chown(file, folder.st_uid, folder.st_gid)
+        with suppress(FileNotFoundError):
+            give(Path(f"{path}{tail}"))

@@ -13,7 +13,7 @@ from agent.daemon import remembering
 from hooks.server import bind_tcp
 from hooks.settings import Listen
 from state.checkpoint import Checkpoint
-from state.errors import ConfigurationError, StateError
+from state.errors import ConfigurationError, NewerStateError, StateError
 
 LONGEST = 107  # bytes of a unix socket's path: https://man7.org/linux/man-pages/man7/unix.7.html
 LOCKS = Path("/proc/locks")
@@ -35,6 +35,9 @@ def check_state(config: Config) -> tuple[list[Finding], frozenset[tuple[str, str
     except ConfigurationError as problem:
         mend = "name the old owner again, take its objects over with `isthmus adopt`, or move the state file aside"
         return [error(CONFIGURATION, problem.problems[0], mend)], frozenset()
+    except NewerStateError as problem:  # no reason to keep an older isthmus from starting
+        mend = "nothing must be done: `isthmus run` moves the file aside and begins as after a loss, which is safe"
+        return [warning(STATE, str(problem), mend)], frozenset()
     except (StateError, OSError) as problem:
         mend = (
             f"`isthmus run` moves a damaged file aside and begins as after a loss, which is safe; or move {path} away"

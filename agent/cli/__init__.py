@@ -56,7 +56,7 @@ class Verbs(click.Group):
         try:
             code = super().invoke(ctx)
         except ConfigurationError as error:
-            code = _fail(error.problems, CONFIGURATION)
+            code = _fail([*error.problems, *filter(None, [error.remedy])], CONFIGURATION)
         except StateError as error:
             code = _fail([str(error)], STATE)
         except IsthmusError as error:

@@ -9,6 +9,7 @@ import httpx
 
 from agent.cli.exits import FAILED, USAGE
 from agent.config import Config
+from agent.installation import allowed
 from agent.words import plain
 from state.checkpoint import Checkpoint
 from state.errors import IsthmusError, StateError
@@ -91,4 +92,7 @@ def _knock(config: Config) -> None:
         try:
             probe.connect(str(config.control))
         except OSError as error:
-            raise NoAgentError(f"no agent answers at {config.control}: {error.strerror or error}") from error
+            why = error.strerror or str(error)
+            if isinstance(error, PermissionError):
+                why += f": {allowed(config.control)} ask there"
+            raise NoAgentError(f"no agent answers at {config.control}: {why}") from error

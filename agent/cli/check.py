@@ -15,6 +15,7 @@ from agent.cli.logs import set_up_logging
 from agent.cli.options import Options, Verb
 from agent.cli.tables import console, table
 from agent.config import Config, load
+from agent.installation import manual
 from agent.words import count
 from state.errors import ConfigurationError
 
@@ -32,7 +33,7 @@ def command(options: Options, config_only: bool) -> int:
     try:
         config = load(options.config)
     except ConfigurationError as problem:
-        mend = "mend the file: docs/configuration.md has every key"
+        mend = problem.remedy or f"mend the file: {manual()} has every key"
         found = Survey(tuple(error(CONFIGURATION, line, mend) for line in problem.problems), {})
     else:
         found = survey(config, running=_runs(config), config_only=config_only)

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -20,7 +21,9 @@ from agent.notify import Notifier
 from agent.service import Service
 from agent.web.control import ControlServer
 from agent.web.status import StatusServer
+from hooks.passed import take_passed
 from hooks.receiver import Receiver
+from hooks.settings import ReceiverSettings
 from state.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -32,9 +35,10 @@ CALM = 1.0  # once every cluster has caught up
 def run(options: Options, signals: Signals) -> int:
     """Serve until a signal asks for the end, and return the exit code."""
     lines = set_up_logging(options, "info")
+    passed = take_passed()  # before anything could start a child
     config = load(options.config)
     notifier = Notifier()
-    with _serving(config) as service:
+    with _serving(config, passed) as service:
         logger.info("isthmus %s serves as %s, state file %s", VERSION, config.owner, config.state)
         first = FirstSync(service.current, lines)
         life = Life(service, notifier, first)
@@ -56,7 +60,7 @@ class _Server(Protocol):
 
 
 @contextmanager
-def _serving(config: Config) -> Iterator[Service]:
+def _serving(config: Config, passed: list[socket.socket]) -> Iterator[Service]:
     """Give a service that has started, with its servers, and stop it at the end.
 
     Raises StateError while another isthmus has the file, ConfigurationError when it is another owner's.
@@ -65,7 +69,8 @@ def _serving(config: Config) -> Iterator[Service]:
         checkpoint = remembering(config, stack.enter_context(closing(Checkpoint.open(config.state))))
         metrics = Metrics()
         service = Service(config, lambda new: Agent(new, checkpoint, clusters_of(new), metrics.tell))
-        receiver = Receiver(config.receiver, service.hint) if config.receiver else None
+        listens = config.receiver is not None or bool(passed)
+        receiver = Receiver(config.receiver or ReceiverSettings(), service.hint, passed) if listens else None
         told = receiver.report if receiver is not None else _nothing
         servers: list[_Server] = [ControlServer(service.current, config.control, told)]
         if receiver is not None:

@@ -190,4 +190,5 @@ def _show_receiver(output: Console, receiver: Report) -> None:
         for row in receiver["calls"]
     ]
     output.print(table(columns, rows) if rows else "receiver: nothing has called")
+    lines(output, "served", receiver.get("served", []))
     lines(output, "not served", receiver["faults"])

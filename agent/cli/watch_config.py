@@ -11,9 +11,12 @@ from urllib.parse import quote
 
 import click
 
+from agent.cli.consul_files import FOLDER, SUFFIX, file_in, install
 from agent.cli.logs import set_up_logging
 from agent.cli.options import Options, Verb
 from agent.config import Config, load
+from agent.consul_user import caller, hindrance
+from agent.installation import HOOK, HOOK_SOCKET, is_packaged
 from agent.words import count, plain
 from hooks import send
 from hooks.consul.client import ConsulClient, unaskable
@@ -35,16 +38,25 @@ Handler = Callable[..., Mapping[str, Any]]  # of a call's parts: the type, and p
 @click.option(
     "--service", "globs", metavar="GLOB", multiple=True, help="Services to watch one by one, as they are now."
 )
+@click.option(
+    "--install",
+    "place",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value=str(FOLDER),
+    type=click.Path(path_type=Path),
+    help=f"Write them, into {FOLDER}/isthmus-REGISTRY{SUFFIX} unless another file or folder is named.",
+)
 @click.pass_obj
-def command(options: Options, registry: str, handler: str, globs: tuple[str, ...]) -> None:
+def command(options: Options, registry: str, handler: str, globs: tuple[str, ...], place: Path | None) -> None:
     """Print the watches that tell the agent of changes, for Consul's configuration.
 
     The JSON belongs into a file in the configuration folder of the Consul agent on this machine, which then needs
-    `consul reload`. REGISTRY is the registry that the calls are about. Nothing depends on them: isthmus only looks
-    sooner.
+    `consul reload`; `--install` puts it there, and replaces nothing but what it has put there before. REGISTRY is the
+    registry that the calls are about. Nothing depends on them: isthmus only looks sooner.
 
-    With `script`, Consul's user starts `isthmus-hook`, so it needs the group of `receiver.socket`, and needs to be able
-    to read isthmus' files. With `http` the output contains the token from `receiver.token_file`.
+    With `script`, Consul's user starts `isthmus-hook`, which it has to be able to read, and needs the group of
+    `receiver.socket`. With `http` the output contains the token from `receiver.token_file`.
 
     The watches read under Consul's default token, as a token of their own would have to stand in them. Each `--service`
     that matches reads the services' names from the registry now, takes those in its scope, and holds one connection
@@ -63,17 +75,39 @@ def command(options: Options, registry: str, handler: str, globs: tuple[str, ...
     call = _handler(options.config, config.receiver, registry, handler)
     names = _names(settings, config.limits, globs) if globs else []
     watches = _watches(settings.datacenter, names, call)
-    click.echo(json.dumps({"watches": watches}, indent=2))
-    for note in _notes(config, settings, handler, len(watches)):
+    text = json.dumps({"watches": watches}, indent=2) + "\n"
+    if place is None:
+        click.echo(text, nl=False)
+    else:
+        _install(place, text, registry, secret=handler == "http")
+    notes = [*_notes(config, settings, handler, len(watches))]
+    if place is not None and handler == "script":
+        notes += filter(None, [hindrance(_socket(config.receiver) or HOOK_SOCKET, caller())])
+    for note in notes:
         click.echo(plain(note), err=True)
+
+
+def _install(place: Path, text: str, registry: str, *, secret: bool) -> None:
+    path = file_in(place.absolute(), registry)
+    if install(path, text, registry, secret=secret, caller=caller()):
+        click.echo(f"{path} is written. Consul reads it at the next `consul reload`.")
+    else:
+        click.echo(f"{path} holds these watches already.")
+
+
+def _socket(receiver: ReceiverSettings | None) -> Path | None:
+    """Return where scripts deliver: as configured, or where the package's isthmus.socket listens anyhow."""
+    configured = None if receiver is None else receiver.socket
+    return HOOK_SOCKET if configured is None and is_packaged() else configured
 
 
 def _handler(file: Path, receiver: ReceiverSettings | None, registry: str, handler: str) -> Handler:
     """Return what makes a watch's handler; ConfigurationError when the receiver does not serve that kind."""
     if handler == "script":
-        if receiver is None or receiver.socket is None:
+        socket = _socket(receiver)
+        if socket is None:
             raise ConfigurationError([f"{file}: receiver.socket: is required for --handler script"])
-        return _script(receiver.socket, registry)
+        return _script(socket, registry)
     if receiver is None or receiver.http is None or receiver.token_file is None:
         raise ConfigurationError([f"{file}: receiver.http: is required for --handler http, and token_file beside it"])
     # The first of several: a new one is added above the old, which stays until Consul has read this.
@@ -81,9 +115,15 @@ def _handler(file: Path, receiver: ReceiverSettings | None, registry: str, handl
 
 
 def _script(socket: Path, registry: str) -> Handler:
-    """Return what starts `isthmus-hook` in the fastest way, which no installed command can."""
-    command = [sys.executable, "-I", "-S", str(Path(send.__file__).absolute()), "--socket", str(socket.absolute())]
-    return lambda *called: {"handler_type": "script", "args": [*command, registry, *called]}
+    """Return what starts `isthmus-hook`, by a name that an upgrade of the package does not change.
+
+    Without a package that is the fastest way, which no command that an environment has can be.
+    """
+    hook = [str(HOOK)] if is_packaged() else [sys.executable, "-I", "-S", str(Path(send.__file__).absolute())]
+    return lambda *called: {
+        "handler_type": "script",
+        "args": [*hook, "--socket", str(socket.absolute()), registry, *called],
+    }
 
 
 def _http(listen: tuple[str, int], token: str, registry: str) -> Handler:

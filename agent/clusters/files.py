@@ -6,18 +6,22 @@ from contextlib import suppress
 from pathlib import Path
 from time import time
 
+from state.ownership import give, make_folder
+
 TEMPORARY = ".isthmus-"  # begins the names of files that are being written
 LEFT_OVER = 3600.0  # seconds after which nobody is still writing one of them
 
 
 def replace_file(path: Path, text: str) -> tuple[int, ...]:
     """Put a text in a file's place at once, with the file's permissions; return the stamp of what is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.stem}.new")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # and whatever else somebody put there is not written into
+        with temporary.open("xb") as file:
             file.write(text.encode("utf-8"))
             file.flush()
+            give(temporary)
             with suppress(FileNotFoundError):
                 os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
             temporary.replace(path)

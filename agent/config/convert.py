@@ -28,6 +28,9 @@ from state.limits import Limits
 DEFAULT_PROBE = "consul"
 DEFAULT_PARKED = 150  # Consul allows 200 connections from one address
 
+SERVICE_CONFIGURATION = Path("/etc/isthmus")
+SERVICE_CREDENTIALS = Path("/run/credentials/isthmus.service")
+
 
 @dataclass(frozen=True, slots=True)
 class Folders:
@@ -54,9 +57,15 @@ class Folders:
 
 
 def folders_of(path: Path) -> Folders:
-    """Return where the relative paths in a configuration file are looked up."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Folders(path.absolute().parent, Path(credentials).absolute() if credentials else None)
+    """Return where the relative paths in a configuration file are looked up.
+
+    Only what ExecStart= starts is told where its credentials are: not the check before a reload, nor what root runs by
+    hand. Both mean those of the service, when they ask about its configuration.
+    """
+    beside, credentials = path.absolute().parent, os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials:
+        return Folders(beside, Path(credentials).absolute())
+    return Folders(beside, SERVICE_CREDENTIALS if beside == SERVICE_CONFIGURATION else None)
 
 
 def config_of(document: DocumentPart, folders: Folders) -> Config:

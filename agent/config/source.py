@@ -15,6 +15,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from agent.installation import allowed
 from state.errors import ConfigurationError
 
 LARGEST = 1024 * 1024  # bytes
@@ -93,7 +94,7 @@ def read(path: Path) -> Source:
         line = text.encode()[: problem.position].count(b"\n") + 1
         raise ConfigurationError([f"{path}:{line}: is not YAML: {problem.reason}"]) from None
     if root is None or (isinstance(root, ScalarNode) and not root.value):
-        raise ConfigurationError([f"{path}: is empty"])
+        return Source({}, {(): Mark(1, "", 0)})
     if not isinstance(root, MappingNode):
         found = "a list" if isinstance(root, SequenceNode) else "a single value"
         raise ConfigurationError([f"{path}:{_line(root)}: must be a mapping of keys to values, not {found}"])
@@ -129,6 +130,9 @@ def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
+    except PermissionError as problem:
+        remedy = f"{allowed(path)} read it"
+        raise ConfigurationError([f"{path}: cannot be read: {problem.strerror}"], remedy) from problem
     except OSError as problem:
         raise ConfigurationError([f"{path}: cannot be read: {problem.strerror}"]) from problem
     if len(content) > LARGEST:

@@ -12,10 +12,11 @@ class Recent:
         self._others: list[str] = []
         self._wanted: list[str] = []
         self._stale = False
+        self._listed = False  # once; a registry may be empty
 
     def changed(self, service: str) -> None:
         """Note that a service has changed just now; before there was a list everything does, which says nothing."""
-        if self._others:
+        if self._listed:
             self._changed.pop(service, None)
             self._changed[service] = None
             if len(self._changed) > self.budget:
@@ -32,6 +33,7 @@ class Recent:
     def listed(self, services: Collection[str]) -> None:
         """Note all services that there are."""
         if self.budget:
+            self._listed = True
             self._changed = {service: None for service in self._changed if service in services}
             self._others = sorted(services)[: 2 * self.budget]
             self._stale = self._stale or self._choice() != self._wanted

@@ -1,4 +1,4 @@
-"""What `isthmus watch-config` prints, run by a real Consul, letter for letter."""
+"""What `isthmus watch-config --install` writes, run by a real Consul, letter for letter."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -55,17 +55,17 @@ class Site:
         return registry == REGISTRY
 
     def install(self) -> None:
-        """Give Consul what `watch-config` prints, and have it read that."""
+        """Have `watch-config` write for Consul, and Consul read that."""
         services = ["--service", "ord*", "--service", ODD]
+        place = ["--install", str(self.consul.drop_in)]
         answer = CliRunner().invoke(
-            main, ["watch-config", REGISTRY, "--handler", self.handler, *services, "--config", str(self.file)]
+            main, ["watch-config", REGISTRY, "--handler", self.handler, *services, *place, "--config", str(self.file)]
         )
         assert answer.exit_code == 0, answer.output
-        (self.consul.drop_in / "isthmus-watches.json").write_text(answer.stdout)
         self.consul.reload()
 
     def uninstall(self) -> None:
-        (self.consul.drop_in / "isthmus-watches.json").unlink()
+        (self.consul.drop_in / f"isthmus-{REGISTRY}.json").unlink()
         self.consul.reload()
 
     def log(self) -> str:

@@ -82,9 +82,14 @@ def follow(document: str, folder: Path, environment: Mapping[str, str], replaced
         )
     printed = log.read_text()
     assert done.returncode == 0, f"ended with {done.returncode}:\n{printed}"
+    compare(found, printed)
+    return printed
+
+
+def compare(found: Sequence[Block], printed: str) -> None:
+    """Raise AssertionError when a script of these blocks has printed less than they say."""
     for number, expected, shown in _expectations(found, printed):
         assert _matches(expected, shown), f"line {number} expects {expected!r}, but there is only:\n{shown}"
-    return printed
 
 
 def _expectations(found: Sequence[Block], printed: str) -> Iterator[tuple[int, str, str]]:

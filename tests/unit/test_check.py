@@ -2,6 +2,7 @@ import base64
 import json
 import os
 import socket
+import sqlite3
 import ssl
 import subprocess
 from contextlib import closing
@@ -144,6 +145,14 @@ def test_a_damaged_state_file_is_told_and_left_alone(tmp_path: Path) -> None:
     error = only(found(tmp_path, "--config-only", code=11), Level.ERROR)
     assert (error.place, "not a database" in error.seen) == ("state", True)
     assert sorted(os.listdir(tmp_path)) == ["isthmus.yaml", "state.db"]
+
+
+def test_a_state_file_of_a_newer_isthmus_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    Checkpoint.open(tmp_path / "state.db").close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as database:
+        database.execute("PRAGMA user_version = 1000")
+    warning = only(found(tmp_path, "--config-only", code=0), Level.WARNING)
+    assert (warning.place, "schema 1000, newer than" in warning.seen) == ("state", True)
 
 
 def test_a_state_folder_that_is_a_file_is_told(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ def shown(folder: Path) -> list[str]:
 
 def test_status_shows_how_changes_were_found_what_was_written_and_who_called(tmp_path: Path) -> None:
     calls = {Called(REGISTRY, "service", Result.HEARD): 3, Called("", "", Result.UNAUTHORISED): 2}
-    report = ReceiverReport(calls=calls, last={REGISTRY: time.monotonic()}, body_bytes=7, faults=("port 1: no",))
+    report = ReceiverReport(
+        calls=calls, last={REGISTRY: time.monotonic()}, body_bytes=7, faults=("port 1: no",), served=("/run/hook.sock",)
+    )
     with EmbeddedRegistry() as registry, agent_on(tmp_path, registry) as agent:
         fill(registry)
         start(agent)
@@ -52,4 +54,5 @@ def test_status_shows_how_changes_were_found_what_was_written_and_who_called(tmp
     assert "- - unauthorised 2 -" in lines
     assert any(line.startswith(f"{REGISTRY} service heard 3 ") and line.endswith(" ago") for line in lines)
     assert "port 1: no" in lines
+    assert lines[lines.index("served (1):") + 1] == "/run/hook.sock"
     assert not any("parked" in line or "FOUND BY" in line or "CALLED FOR" in line for line in alone)

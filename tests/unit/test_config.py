@@ -624,9 +624,11 @@ def test_one_mistake_is_one_problem_at_its_line(text: str, problem: str, problem
     assert found[0].startswith(problem)
 
 
+UNCONFIGURED = "nothing is configured yet: owner, registries and clusters are missing"
 WHOLE_FILE = {
-    "empty": (b"", "is empty"),
-    "comments only": (b"# owner: dc1\n---\n", "is empty"),
+    "empty": (b"", UNCONFIGURED),
+    "comments only": (b"# owner: dc1\n---\n", UNCONFIGURED),
+    "only what has a default": (b"status: 127.0.0.1:9412\n", UNCONFIGURED),
     "a list": (b"# isthmus\n- owner\n", "2: must be a mapping of keys to values, not a list"),
     "a word": (b"secret\n", "1: must be a mapping of keys to values, not a single value"),
     "no YAML": (
@@ -766,6 +768,10 @@ def test_relative_paths_of_credentials_are_looked_up_in_the_credentials_director
     assert review.directory == tmp_path / "review"
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     assert load(path).registries["consul-dc2"].ca_file == tmp_path / "ca.pem"
+    # Whoever asks about the service's own configuration, and is not the service.
+    monkeypatch.setattr("agent.config.convert.SERVICE_CONFIGURATION", tmp_path)
+    monkeypatch.setattr("agent.config.convert.SERVICE_CREDENTIALS", credentials)
+    assert load(path) == config
 
 
 def test_paths_are_absolute_even_if_the_configuration_s_is_not(

@@ -165,6 +165,15 @@ def test_what_is_gone_leaves_its_place_to_another() -> None:
     assert not recent.is_stale()
 
 
+def test_what_comes_to_a_registry_that_was_empty_is_parked() -> None:
+    recent = Recent(2)
+    recent.changed("before-the-list")
+    recent.listed([])
+    recent.changed("orders")
+    assert recent.is_stale()
+    assert recent.wanted() == ["orders"]
+
+
 def test_without_a_budget_nothing_is_parked() -> None:
     recent = Recent(0)
     recent.listed({"a"})

@@ -535,6 +535,19 @@ def test_it_listens_on_an_ipv6_loopback_too(settings: ReceiverSettings, ears: Ea
     receiver.stop()
 
 
+def test_the_last_words_count_what_was_heard(
+    settings: ReceiverSettings, ears: Ears, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    receiver = Receiver(settings, ears)
+    receiver.start()
+    for path in ("/v1/consul/dc1/nodes", "/v1/consul/dc1/checks", "/v1/consul/dc2/nodes"):
+        with connected(settings, head(path=path)) as client:
+            assert client.recv(1000)
+    receiver.stop()
+    assert "receiver: closed; calls heard in this life: 2" in caplog.messages
+
+
 def test_a_receiver_ends_while_clients_are_connected(settings: ReceiverSettings, ears: Ears) -> None:
     receiver = Receiver(settings, ears)
     receiver.start()

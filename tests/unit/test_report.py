@@ -87,7 +87,9 @@ def test_how_changes_were_found_is_told_of_every_source(registry: EmbeddedRegist
 
 def test_a_receiver_tells_who_called_and_when(registry: EmbeddedRegistry, tmp_path: Path) -> None:
     calls = {Called("dc1", "service", Result.HEARD): 3, Called("", "", Result.UNAUTHORISED): 2}
-    report = ReceiverReport(calls=calls, last={"dc1": time.monotonic()}, body_bytes=7, faults=("port 1: no",))
+    report = ReceiverReport(
+        calls=calls, last={"dc1": time.monotonic()}, body_bytes=7, faults=("port 1: no",), served=("hook.sock",)
+    )
     with agent_on(tmp_path, registry) as agent:
         assert status(agent)["receiver"] is None
         told = status(agent, report)["receiver"]
@@ -97,7 +99,7 @@ def test_a_receiver_tells_who_called_and_when(registry: EmbeddedRegistry, tmp_pa
         {"registry": "dc1", "kind": "service", "result": "heard", "calls": 3},
     ]
     assert 0 <= told["last_call_seconds"]["dc1"] < 60
-    assert (told["body_bytes"], told["faults"]) == (7, ["port 1: no"])
+    assert (told["body_bytes"], told["faults"], told["served"]) == (7, ["port 1: no"], ["hook.sock"])
 
 
 def test_before_the_first_word_everything_is_starting(registry: EmbeddedRegistry, tmp_path: Path) -> None:
