@@ -53,12 +53,46 @@ needs:
 testbed: needs .venv/installed
 	$(BIN)/python tests/testbed/build.py
 
+# VERSION, ARCH (amd64, arm64) and SOURCE_DATE_EPOCH, if given, are for the scripts below.
+BUILT := build/packages
+.PHONY: runtime tree deb rpm packages
+#? runtime: build the Python that packages bring, once (about four minutes)
+runtime: needs .venv/installed
+	packaging/runtime.sh
+
+#? tree: make what the packages install, in build/packages/tree, and tell how large it is
+tree: runtime
+	packaging/tree.sh $(BUILT)/tree
+
+#? deb: make the Debian package, in build/packages
+deb: tree
+	packaging/package.sh deb $(BUILT)
+
+#? rpm: make the package for RHEL and the like, in build/packages
+rpm: tree
+	packaging/package.sh rpm $(BUILT)
+
+#? packages: make both
+packages: deb rpm
+
+#? roots: make the folders of Debian 11, 12, 13 and of rpm that tests boot, once (as root)
+.PHONY: roots
+roots: needs .venv/installed
+	$(BIN)/python -m tests.packages.roots
+
+#? test-packages: test the packages on machines with a real systemd (as root)
+.PHONY: test-packages
+test-packages: testbed runtime roots
+	$(BIN)/pytest -n 3 --dist loadfile tests/packages $(ARGS)
+
 #? lint: ruff, mypy and import-linter
 .PHONY: lint
 lint: .venv/installed
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy --strict --no-error-summary $(SOURCES) tests
+	@# From inside, since a module below a folder called packaging would hide the library of that name.
+	cd packaging && ../$(BIN)/mypy --strict --no-error-summary --cache-dir ../.mypy_cache/packaging *.py
 	$(BIN)/lint-imports --no-logo
 
 #? check: the quick half of `make test`: lint, unit and property tests
@@ -69,9 +103,9 @@ check: lint
 # All tests run in one pytest, so that one summary stands at the end; in three processes, file by file, each with servers
 # of its own: a test mostly waits. Those of units come last, since they are short, and no process is left with a long one.
 PYTEST := -n 3 --dist loadfile --no-loadscope-reorder
-#? test: everything: needs, testbed, lint and all tests
+#? test: everything: what tests need, lint and all tests, those of the packages included
 .PHONY: test
-test: needs testbed lint
+test: needs testbed lint runtime roots
 	$(BIN)/pytest $(PYTEST) $(ARGS)
 
 # By itself, as it doubles the processor time of tests, and of every agent that they start.

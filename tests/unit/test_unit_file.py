@@ -29,7 +29,7 @@ def sections() -> dict[str, dict[str, list[str]]]:
 
 UNIT = sections()
 SERVICE = UNIT["Service"]
-MANY = {"ExecReload", "Environment"}
+MANY = {"ExecReload", "Environment", "SystemCallFilter"}
 
 
 def seconds(value: str) -> float:
@@ -53,13 +53,18 @@ def test_it_runs_the_agent_on_the_default_configuration() -> None:
 
 def test_a_reload_checks_before_it_tells() -> None:
     check, tell = SERVICE["ExecReload"]
-    assert check == f"{SERVICE['ExecStart'][0].split()[0]} check --config-only"
-    assert tell == "/bin/kill -HUP $MAINPID"
+    assert check.endswith(f" exec {SERVICE['ExecStart'][0].split()[0]} check --config-only'")
+    assert tell == "/bin/sh -c 'kill -HUP $MAINPID'"
 
 
 def test_a_wrong_configuration_is_final() -> None:
     assert SERVICE["Restart"] == ["always"]
+    assert UNIT["Unit"]["StartLimitIntervalSec"] == ["0"]  # nothing else is final
     assert SERVICE["RestartPreventExitStatus"] == [str(CONFIGURATION)]
+    # Nor does a call that waits in the socket start it again.
+    assert SERVICE["ExecStopPost"] == [
+        f"+/bin/sh -c 'test \"$EXIT_STATUS\" != {CONFIGURATION} || systemctl stop isthmus.socket'"
+    ]
 
 
 def test_there_is_time_for_a_reload_between_two_beats_and_for_writes_at_the_end() -> None:
@@ -69,8 +74,11 @@ def test_there_is_time_for_a_reload_between_two_beats_and_for_writes_at_the_end(
 
 
 def test_it_has_its_folders_and_no_right_that_it_does_not_need() -> None:
-    for key in ("StateDirectory", "RuntimeDirectory", "ConfigurationDirectory", "User", "Group"):
+    for key in ("StateDirectory", "ConfigurationDirectory", "User", "Group"):
         assert SERVICE[key] == ["isthmus"]
+    # The folder of the sockets is root's: systemd gives hook.sock away by its name, whatever that leads to.
+    assert "RuntimeDirectory" not in SERVICE
+    assert SERVICE["ReadWritePaths"] == ["-/run/isthmus"]
     assert SERVICE["CapabilityBoundingSet"] == SERVICE["AmbientCapabilities"] == [""]
     assert SERVICE["ProtectSystem"] == ["strict"]
     assert SERVICE["NoNewPrivileges"] == SERVICE["MemoryDenyWriteExecute"] == ["yes"]
