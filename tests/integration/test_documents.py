@@ -19,8 +19,11 @@ EUREKA = "127.0.0.1:8761"  # of a server as it is by default
 
 
 def documents() -> list[Path]:
-    """Return every document for users that has a command line."""
-    found = [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"]
+    """Return every document for users that has a command line.
+
+    That of the packages, and the README's part on them, are followed on machines: `tests/packages/test_documents.py`.
+    """
+    found = [*sorted(set(ROOT.glob("docs/*.md")) - {ROOT / "docs" / "install.md"}), ROOT / "README.md"]
     return [path for path in found if any(block.language == "sh" for block in blocks(path.read_text()))]
 
 
