@@ -50,8 +50,11 @@ def test_an_upgrade_that_must_ask_or_that_refuses_the_configuration_changes_noth
     assert site.versions() == (f"{NEXT}-1 ii", NEXT)
 
 
-def test_the_way_back_by_one_version_moves_the_newer_state_aside_and_removes_nothing(make_serving: MakeServing) -> None:
-    site = make_serving("bookworm")
+@pytest.mark.parametrize("root", ["bullseye-consul", "bookworm", "trixie"])
+def test_the_way_back_by_one_version_moves_the_newer_state_aside_and_removes_nothing(
+    make_serving: MakeServing, root: str
+) -> None:
+    site = make_serving(root)
     machine, old = site.machine, build("deb")
     first = site.serve()
     site.upgrade()

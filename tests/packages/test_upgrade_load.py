@@ -9,7 +9,7 @@ from tests.packages.versions import NEW_DEFAULT, NEXT, build_next
 from tests.testbed.processes import wait_until
 
 
-@pytest.mark.parametrize("root", ["bookworm", "el8"])
+@pytest.mark.parametrize("root", ["bullseye", "bookworm", "trixie", "el8"])
 def test_an_upgrade_under_load_loses_no_call_and_no_endpoint(make_serving: MakeServing, root: str) -> None:
     site = make_serving(root)
     before = site.serve()
