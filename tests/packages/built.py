@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.packages.tree import ROOT
+from tests.packages.tree import EPOCH, ROOT
 from tests.testbed.build import cache
 
 # What the scripts that make a package read.
@@ -20,8 +20,6 @@ READ = (
     *("agent", "hooks", "state", "packaging", "requirements"),
     *("agent.service", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", "setup.cfg", "docs/configuration.md"),
 )
-# A fixed time: a commit alone makes no other package.
-EPOCH = "1767225600"
 KEPT = 7 * 24 * 3600.0  # seconds
 
 

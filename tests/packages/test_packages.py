@@ -11,10 +11,9 @@ import pytest
 
 from tests.packages.built import build
 from tests.packages.contents import Entry, entries, fields, requirements
-from tests.packages.tree import PACKAGING, ROOT, make_tree
+from tests.packages.tree import EPOCH, PACKAGING, ROOT, make_tree
 
 KINDS = ("deb", "rpm")
-EPOCH = "1767225600"
 TREE = "/usr/lib/isthmus"
 # The worst that systemd-analyze may say, in tenths.
 EXPOSURE = 12

@@ -16,6 +16,8 @@ LIBRARY = PLACE / "python/lib/python3.11"
 SITE = LIBRARY / "site-packages"
 PYTHON = PLACE / "python/bin/python3.11"
 COMMAND = "/usr/lib/isthmus/bin/isthmus"
+# A fixed time: a commit alone makes no other tree and package, and what is tested need be no git checkout.
+EPOCH = "1767225600"
 # A mount that only the command and its children see.
 OVERLAID = 'mount -t overlay overlay -o lowerdir="$0/usr/lib:/usr/lib" /usr/lib && exec "$@"'
 # A root of a system with nothing but an old glibc, the tree and devices, where the kernel starts the program: this
@@ -69,7 +71,11 @@ def runtime() -> Path:
 
 def _output(command: list[str]) -> str:
     done = subprocess.run(
-        command, env=os.environ | {"PYTHON": sys.executable}, stdout=subprocess.PIPE, text=True, check=True
+        command,
+        env=os.environ | {"PYTHON": sys.executable, "SOURCE_DATE_EPOCH": EPOCH},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return done.stdout
 
