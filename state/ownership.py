@@ -17,9 +17,8 @@ def make_folder(path: Path) -> None:
 
     Raises OSError, also where a link of somebody else's would lead root elsewhere.
     """
-    for folder in (path, *path.parents) if os.geteuid() == 0 else ():
-        if folder.is_symlink() and folder.lstat().st_uid != 0:
-            raise OSError(errno.ELOOP, "is a link of somebody else's, which root does not follow", str(folder))
+    for folder in (path, *path.parents):
+        refuse_link(folder)
     missing = []
     around = path
     while not around.exists() and around != around.parent:
@@ -29,6 +28,12 @@ def make_folder(path: Path) -> None:
         folder.mkdir(exist_ok=True)
         give(folder)
     path.mkdir(exist_ok=True)  # which it is now, or is no folder
+
+
+def refuse_link(path: Path) -> None:
+    """As root, raise OSError where a link of somebody else's is: what root made would be where that leads to."""
+    if os.geteuid() == 0 and path.is_symlink() and path.lstat().st_uid != 0:
+        raise OSError(errno.ELOOP, "is a link of somebody else's, which root does not follow", str(path))
 
 
 def give(path: Path) -> None:

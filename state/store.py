@@ -12,7 +12,7 @@ from typing import IO
 from sqlite_utils import Database
 
 from state.errors import NewerStateError, StateError
-from state.ownership import give, make_folder
+from state.ownership import give, make_folder, refuse_link
 from state.schema import MIGRATIONS, VERSION
 
 logger = logging.getLogger(__name__)
@@ -120,8 +120,10 @@ def _create(path: Path) -> None:
 
     https://www.sqlite.org/src/file/src/os_unix.c, robustFchown
     """
-    if os.geteuid() == 0 and path.is_symlink() and path.lstat().st_uid != 0:  # SQLite would make a file of root's there
-        raise StateError(f"state file {path}: is a link of somebody else's, which root does not follow")
+    try:
+        refuse_link(path)  # SQLite would follow it
+    except OSError as error:
+        raise StateError(f"state file {path}: {error.strerror}") from error
     with suppress(OSError):  # it is there, or SQLite says what is wrong
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         give(path)

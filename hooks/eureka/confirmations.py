@@ -1,7 +1,8 @@
 """Asking the registry itself, past its cache, about everything that is about to leave."""
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from hooks.eureka import parse
 from hooks.eureka.client import EurekaClient, Named
@@ -18,6 +19,14 @@ BELIEVED = 2  # times that an instance is not found, at different polls, when no
 # Seconds for which every poll lacks an instance of which the server tells nothing by itself (an ID that its web server,
 # or a proxy, refuses): no answer is as old, since its caches keep one for 180 s and for 30 s more.
 STALE = 240.0
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """What asking for one that is missing has brought so far."""
+
+    misses: int = 0  # times that it was not found
+    unanswered: float | None = None  # since when nothing was said of it; monotonic
 
 
 class Confirmations:
@@ -37,26 +46,21 @@ class Confirmations:
         self._listener = listener
         self._view = view
         self._overlay = overlay
-        self._misses: dict[str, dict[str, int]] = {}  # how often each that is missing was not found, by application
-        self._unanswered: dict[InstanceKey, float] = {}  # since when each that is missing was asked for in vain
+        self._doubts: dict[str, dict[str, _Doubt]] = {}  # of what is missing, by application and ID
         self._asked: set[Named] = set()  # in this turn
         self.made = 0
         self.pending: dict[str, str] = {}  # applications of which something must be asked again, and why
 
     def clear(self) -> None:
         """Forget what another server, or another life of this one, did not find."""
-        self._misses.clear()
-        self._unanswered.clear()
+        self._doubts.clear()
         self.pending.clear()
 
     def begin(self) -> None:
         """Begin a turn, which may ask for so many."""
         self._asked.clear()
-        if self._misses:
-            for app in self._misses.keys() - set(self._listener.services()):
-                del self._misses[app]  # all of it has left
-        for key in [key for key in self._unanswered if self._listener.known(key) is None]:
-            del self._unanswered[key]
+        for app, doubts in list(self._doubts.items()):  # what has left since the last turn
+            self._forget_all_but(app, {id_ for id_ in doubts if self._listener.known(InstanceKey(app, "", id_))})
 
     def confirm(self, url: str, applications: Iterable[str]) -> None:
         """Ask about the instances that would leave these applications; RegistryError when the client was closed."""
@@ -65,7 +69,7 @@ class Confirmations:
             removed = [key for key in self._listener.removed(self._effective(app)) if not self._stands(key)]
             suspects += [(key.service, key.id) for key in removed if (key.service, key.id) not in self._asked]
         # What was never asked for comes first: the others were missing once before.
-        suspects.sort(key=self._missed)
+        suspects.sort(key=lambda named: self._doubt(named).misses)
         chosen = suspects[: max(0, MOST - len(self._asked))]
         if not chosen:
             return
@@ -77,9 +81,8 @@ class Confirmations:
                 self._take(named, answer, now)
             except RegistryError as error:
                 errors[named[0]] = str(error)
-                self._unanswered.setdefault(_key(named), now)
-            else:
-                self._unanswered.pop(_key(named), None)
+                doubt = self._doubts.setdefault(named[0], {}).setdefault(named[1], _Doubt())
+                doubt.unanswered = now if doubt.unanswered is None else doubt.unanswered
         self.pending |= errors
 
     def snapshot(self, app: str) -> Snapshot:
@@ -91,7 +94,7 @@ class Confirmations:
         snapshot = self._effective(app)
         there = {instance.key for instance in snapshot.instances}
         missing = [key for key in self._listener.removed(snapshot) if key not in there]
-        self._forget_all_but(app, missing)
+        self._forget_all_but(app, {key.id for key in missing})
         now = time.monotonic()
         unread = frozenset(key for key in missing if not self._is_gone(key, now))
         if unread:
@@ -100,17 +103,14 @@ class Confirmations:
             self.pending.pop(app, None)
         return Snapshot(app, snapshot.instances, unread=unread if self._listener.seen(app) else frozenset())
 
-    def _forget_all_but(self, app: str, missing: Collection[InstanceKey]) -> None:
-        """Forget how often was not found what is there again, or has left."""
-        misses = self._misses.pop(app, {})
-        kept = {key.id: misses[key.id] for key in missing if key.id in misses}
+    def _forget_all_but(self, app: str, missing: set[str]) -> None:
+        """Forget what asking has brought of those that are there again, or have left."""
+        kept = {id_: doubt for id_, doubt in self._doubts.pop(app, {}).items() if id_ in missing}
         if kept:
-            self._misses[app] = kept
-        for key in [key for key in self._unanswered if key.service == app and key not in missing]:
-            del self._unanswered[key]
+            self._doubts[app] = kept
 
-    def _missed(self, named: Named) -> int:
-        return self._misses.get(named[0], {}).get(named[1], 0)
+    def _doubt(self, named: Named) -> _Doubt:
+        return self._doubts.get(named[0], {}).get(named[1]) or _Doubt()
 
     def _effective(self, app: str) -> Snapshot:
         return Snapshot(app, effective(self._view, self._overlay, app))
@@ -122,12 +122,12 @@ class Confirmations:
     def _is_gone(self, key: InstanceKey, now: float) -> bool:
         if self._stands(key) or isinstance(self._overlay.word(key.service, key.id), Gone):
             return True
-        named, word = (key.service, key.id), self._view.word(key.service, key.id)
+        doubt, word = self._doubt((key.service, key.id)), self._view.word(key.service, key.id)
         # A delta's own word stands even when nobody could be asked; a full read's does not, but for long.
         return (
             (word is not None and word.deleted)
-            or self._missed(named) >= BELIEVED
-            or now - self._unanswered.get(key, now) >= STALE
+            or doubt.misses >= BELIEVED
+            or (doubt.unanswered is not None and now - doubt.unanswered >= STALE)
         )
 
     def _take(self, named: Named, answer: bytes | RegistryError | None, now: float) -> None:
@@ -138,14 +138,14 @@ class Confirmations:
             lease = parse.lease(self._settings, answer)
             if (lease.app, lease.id) != named:
                 raise RegistryError(f"asked for {'/'.join(named)}, it answered with {lease.app}/{lease.id}")
-            self._misses.get(named[0], {}).pop(named[1], None)
+            self._doubts.get(named[0], {}).pop(named[1], None)
             self._overlay.teach(lease, now)
             return
         word = self._view.word(*named)
         deleted = word is not None and word.deleted
-        missed = BELIEVED if deleted else self._missed(named) + 1
-        self._misses.setdefault(named[0], {})[named[1]] = missed
-        if missed >= BELIEVED:
+        misses = BELIEVED if deleted else self._doubt(named).misses + 1
+        self._doubts.setdefault(named[0], {})[named[1]] = _Doubt(misses)
+        if misses >= BELIEVED:
             self._overlay.teach(Gone(*named, updated=self._last(named)), now)
 
     def _last(self, named: Named) -> int:
@@ -153,7 +153,3 @@ class Confirmations:
         word, known = self._view.word(*named), self._overlay.word(*named)
         times = [word.updated if word is not None else 0, known.updated if isinstance(known, Lease | Gone) else 0]
         return max(times)
-
-
-def _key(named: Named) -> InstanceKey:
-    return InstanceKey(named[0], "", named[1])

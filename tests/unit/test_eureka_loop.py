@@ -385,7 +385,7 @@ def test_what_cannot_be_confirmed_is_gone_when_it_was_lacking_for_longer_than_an
         hearing.wait_for_ids("ORDERS", *ORDERS[1:])
         hearing.wait_for_polls()
         assert hearing.loop.report().unreadable == {}
-        assert hearing.loop._polling.confirmations._unanswered == {}
+        assert hearing.loop._polling.confirmations._doubts == {}
 
 
 def test_what_comes_back_meanwhile_is_lacking_from_then_on(
@@ -396,9 +396,10 @@ def test_what_comes_back_meanwhile_is_lacking_from_then_on(
         before = hearing.instances("ORDERS")[0]
         fake.drop("ORDERS", "orders-0", tell=False)
         hearing.loop.pass_now()
-        assert hearing.loop._polling.confirmations._unanswered.keys() == {before.key}
+        doubts = hearing.loop._polling.confirmations._doubts
+        assert {app: doubts[app].keys() for app in doubts} == {"ORDERS": {before.key.id}}
         fake.put("ORDERS", "orders-0")
-        wait_until(lambda: not hearing.loop._polling.confirmations._unanswered, "it is there again")
+        wait_until(lambda: not hearing.loop._polling.confirmations._doubts, "it is there again")
         monkeypatch.setattr(confirmations, "STALE", 0.0)
         hearing.wait_for_polls()
         assert hearing.ids("ORDERS") == ORDERS
@@ -458,7 +459,7 @@ def test_how_often_something_was_not_found_is_forgotten_when_it_has_left(fake: F
         hearing.wait_for_ids("ORDERS", *ORDERS, "pod-3")
         hearing.wait_for_polls()
         assert hearing.report.confirmations == 6
-        assert hearing.loop._polling.confirmations._misses == {}
+        assert hearing.loop._polling.confirmations._doubts == {}
 
 
 def test_an_answer_about_another_instance_confirms_nothing(fake: Fake, tmp_path: Path) -> None:
