@@ -4,12 +4,12 @@ import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
+from agent.clusters.files import put_in_place
 from agent.consul_user import Caller
 from hooks import send
 from state.errors import IsthmusError
@@ -40,16 +40,23 @@ def install(path: Path, text: str, registry: str, *, secret: bool, caller: Calle
     mode = SECRET if secret else OPEN
     try:
         found = os.lstat(path) if os.path.lexists(path) else None
-        if found is not None and not (stat.S_ISREG(found.st_mode) and is_ours(path.read_text("utf-8"), registry)):
+        before = path.read_text("utf-8") if found is not None and stat.S_ISREG(found.st_mode) else ""
+        if found is not None and not is_ours(before, registry):
             raise IsthmusError(
                 f"{path} holds something else than isthmus' watches of {registry}, and is left as it is: move it away, "
                 "or name another file"
             )
         folder = os.stat(path.parent)
         group = _readers(folder, caller) if secret else folder.st_gid
-        if found is not None and path.read_text("utf-8") == text and stat.S_IMODE(found.st_mode) == mode:
+        if found is not None and before == text and stat.S_IMODE(found.st_mode) == mode:
             return False
-        _replace(path, text, mode, (folder.st_uid, group))
+
+        def settle(_: Path, descriptor: int) -> None:
+            if os.geteuid() == 0:
+                os.fchown(descriptor, folder.st_uid, group)
+            os.fchmod(descriptor, mode)
+
+        put_in_place(path, text, settle, mode=0o600)  # under a name that Consul does not read meanwhile
     except OSError as error:
         advice = ": ask as root" if isinstance(error, PermissionError) else ""
         raise IsthmusError(f"{path} cannot be written: {error.strerror or error}{advice}") from error
@@ -91,18 +98,3 @@ def _readers(folder: os.stat_result, caller: Caller | None) -> int:
     if caller is None or caller.user in (0, folder.st_uid) or folder.st_gid in caller.groups:
         return folder.st_gid
     return caller.group
-
-
-def _replace(path: Path, text: str, mode: int, owner: tuple[int, int]) -> None:
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}.new")  # not a name that Consul reads
-    try:
-        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            if os.geteuid() == 0:
-                os.fchown(file.fileno(), *owner)
-            os.fchmod(file.fileno(), mode)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise

@@ -15,7 +15,7 @@ from agent.cli.consul_files import FOLDER, SUFFIX, file_in, install
 from agent.cli.logs import set_up_logging
 from agent.cli.options import Options, Verb
 from agent.config import Config, load
-from agent.consul_user import caller, hindrance
+from agent.consul_user import Caller, caller, hindrance
 from agent.installation import HOOK, HOOK_SOCKET, is_packaged
 from agent.words import count, plain
 from hooks import send
@@ -78,18 +78,19 @@ def command(options: Options, registry: str, handler: str, globs: tuple[str, ...
     text = json.dumps({"watches": watches}, indent=2) + "\n"
     if place is None:
         click.echo(text, nl=False)
-    else:
-        _install(place, text, registry, secret=handler == "http")
     notes = [*_notes(config, settings, handler, len(watches))]
-    if place is not None and handler == "script":
-        notes += filter(None, [hindrance(_socket(config.receiver) or HOOK_SOCKET, caller())])
+    if place is not None:
+        who = caller()
+        _install(place, text, registry, who, secret=handler == "http")
+        if handler == "script":
+            notes += filter(None, [hindrance(_socket(config.receiver) or HOOK_SOCKET, who)])
     for note in notes:
         click.echo(plain(note), err=True)
 
 
-def _install(place: Path, text: str, registry: str, *, secret: bool) -> None:
+def _install(place: Path, text: str, registry: str, who: Caller | None, *, secret: bool) -> None:
     path = file_in(place.absolute(), registry)
-    if install(path, text, registry, secret=secret, caller=caller()):
+    if install(path, text, registry, secret=secret, caller=who):
         click.echo(f"{path} is written. Consul reads it at the next `consul reload`.")
     else:
         click.echo(f"{path} holds these watches already.")

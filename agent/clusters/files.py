@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import time
@@ -15,15 +16,28 @@ LEFT_OVER = 3600.0  # seconds after which nobody is still writing one of them
 def replace_file(path: Path, text: str) -> tuple[int, ...]:
     """Put a text in a file's place at once, with the file's permissions; return the stamp of what is there."""
     make_folder(path.parent)
+
+    def settle(temporary: Path, descriptor: int) -> None:
+        give(temporary)
+        with suppress(FileNotFoundError):
+            os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode))
+
+    return put_in_place(path, text, settle)
+
+
+def put_in_place(path: Path, text: str, settle: Callable[[Path, int], object], mode: int = 0o666) -> tuple[int, ...]:
+    """Put a text in a file's place at once, and return the stamp of what is there.
+
+    It is made with the mode, less the umask; ``settle`` is given its path and descriptor before anybody finds it under
+    its name, to say whose it is and who may read it.
+    """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.stem}.new")
     try:
         temporary.unlink(missing_ok=True)  # and whatever else somebody put there is not written into
-        with temporary.open("xb") as file:
+        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
             file.write(text.encode("utf-8"))
             file.flush()
-            give(temporary)
-            with suppress(FileNotFoundError):
-                os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
+            settle(temporary, file.fileno())
             temporary.replace(path)
             # Of what was written, not of the path: somebody else may replace it right now.
             return stamp_of(os.fstat(file.fileno()))
