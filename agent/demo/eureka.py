@@ -10,12 +10,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
-from agent.demo.server import EmbeddedServer
+from agent.demo.server import EmbeddedHandler, EmbeddedServer
 
 BASE = "/eureka"
 RETENTION = 180.0  # seconds for which a change is in every delta
@@ -111,11 +110,8 @@ class EmbeddedEureka:
         self._server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(EmbeddedHandler):
     server: EmbeddedServer[EmbeddedEureka]
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # one packet for headers and body
 
     def do_GET(self) -> None:
         """Answer one query."""
@@ -124,11 +120,4 @@ class _Handler(BaseHTTPRequestHandler):
             status, body = 200, json.dumps(self.server.registry.read(path.removeprefix(BASE))).encode()
         except KeyError:
             status, body = 404, b""
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet: whoever embeds the registry sees what it asks."""
+        self.send(status, "application/json", body, {})

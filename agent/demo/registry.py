@@ -12,13 +12,12 @@ import threading
 from collections import Counter
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from agent.demo.catalogue import Aborted, Catalogue
-from agent.demo.server import EmbeddedServer
+from agent.demo.server import EmbeddedHandler, EmbeddedServer
 
 LONGEST_WAIT = 600.0
 DEFAULT_WAIT = 300.0
@@ -102,11 +101,8 @@ class EmbeddedRegistry(Catalogue):
         self.stop()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(EmbeddedHandler):
     server: EmbeddedServer[EmbeddedRegistry]
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # one packet for headers and body
 
     def do_GET(self) -> None:
         """Answer one query."""
@@ -173,19 +169,10 @@ class _Handler(BaseHTTPRequestHandler):
         filtered: bool = False,
         length: int | None = None,
     ) -> None:
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.send_header("X-Consul-Index", str(index))
-        self.send_header("X-Consul-Knownleader", leader)
-        self.send_header("X-Consul-Lastcontact", "0")
+        headers = {"X-Consul-Index": str(index), "X-Consul-Knownleader": leader, "X-Consul-Lastcontact": "0"}
         if filtered:
-            self.send_header("X-Consul-Results-Filtered-By-ACLs", "true")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet: whoever embeds the registry sees what it asks."""
+            headers["X-Consul-Results-Filtered-By-ACLs"] = "true"
+        self.send(code, kind, body, headers, length)
 
 
 def _seconds(duration: str) -> float:

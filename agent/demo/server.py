@@ -4,6 +4,7 @@ import logging
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Generic, TypeVar
 
@@ -49,6 +50,27 @@ class EmbeddedServer(ThreadingHTTPServer, Generic[R]):
         error = sys.exception()
         if not isinstance(error, OSError):
             logger.error("an embedded registry could not answer: %r", error)
+
+
+class EmbeddedHandler(BaseHTTPRequestHandler):
+    """Answers over connections that stay, and quietly: whoever embeds the registry sees what it asks."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # one packet for headers and body
+
+    def send(self, code: int, kind: str, body: bytes, headers: Mapping[str, str], length: int | None = None) -> None:
+        """Send an answer, which claims to be of another length if one is given."""
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
 
 
 def _hang_up(connection: socket.socket) -> None:
