@@ -1,19 +1,14 @@
 """The packages as tests use them: made once from the same sources, kept in the cache."""
 
-import fcntl
 import functools
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
-from tests.packages.tree import EPOCH, ROOT
-from tests.testbed.build import cache
+from tests.packages.tree import ROOT, output
+from tests.testbed.build import cache, only_one
 
 # What the scripts that make a package read.
 READ = (
@@ -28,25 +23,20 @@ def build(kind: str, version: str = "", sources: Path = ROOT) -> Path:
     """Return the `deb` or the `rpm` of this project, or of a copy of its sources; it is made if it is not there."""
     folder = cache() / f"packages-{_key(version, sources)[:16]}"
     made = folder / kind
-    with _alone(f"{folder.name}-{kind}"):
+    with only_one(f"{folder.name}-{kind}"):
         if not made.is_dir():
             _forget_old()
             tree, unfinished = folder / "tree", folder / f"{kind}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
-            given = {"SOURCE_DATE_EPOCH": EPOCH, **({"VERSION": version} if version else {})}
-            _run([sources / "packaging/tree.sh", tree], given)
-            _run([sources / "packaging/package.sh", kind, unfinished], {**given, "TREE": str(tree)})
+            given = {"VERSION": version} if version else {}
+            output(sources / "packaging/tree.sh", tree, **given)
+            output(sources / "packaging/package.sh", kind, unfinished, **given, TREE=str(tree))
             unfinished.rename(made)
             if all((folder / one).is_dir() for one in ("deb", "rpm")):
                 shutil.rmtree(tree, ignore_errors=True)
         os.utime(folder)
     (package,) = made.glob(f"*.{kind}")
     return package
-
-
-def _run(command: list[str | Path], environment: Mapping[str, str]) -> str:
-    given = {**os.environ, "PYTHON": sys.executable, **environment}
-    return subprocess.run(command, env=given, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def _key(version: str, sources: Path) -> str:
@@ -68,12 +58,3 @@ def _forget_old() -> None:
     for folder in cache().glob("packages-*"):
         if folder.is_dir() and time.time() - folder.stat().st_mtime > KEPT:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _alone(what: str) -> Iterator[None]:
-    folder = cache() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / what).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

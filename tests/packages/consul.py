@@ -60,6 +60,12 @@ def start_consul(machine: Machine, binary: Path) -> ConsulApi:
     return api
 
 
+def restart_consul(machine: Machine, api: ConsulApi) -> None:
+    """Let Consul's user have the groups that it has got meanwhile, and Consul its new configuration."""
+    machine.run("systemctl", "restart", "consul")
+    wait_for_consul(api)
+
+
 def wait_for_consul(api: ConsulApi) -> None:
     """Wait until the server has a leader and knows itself, as after a start or a reboot."""
     wait_until(lambda: _is_ready(api), "Consul has a leader and knows itself")

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.packages.consul import wait_for_consul
+from tests.packages.consul import restart_consul
 from tests.packages.machine import Machine
-from tests.packages.site import CLUSTER, HOOK_SOCKET, REGISTRY, Installation
+from tests.packages.site import HOOK_SOCKET, REGISTRY, Installation
 from tests.testbed.consul_api import ConsulApi
 from tests.testbed.processes import wait_until
 
@@ -62,8 +62,7 @@ def install_handlers(host: Host) -> None:
     if advice:
         assert advice[1] == "usermod -aG isthmus-hook consul"
         machine.run(*advice[1].split())
-    machine.run("systemctl", "restart", "consul")
-    wait_for_consul(host.consul)
+    restart_consul(machine, host.consul)
 
 
 def call_at_once(installation: Installation, number: int, meanwhile: str = "") -> None:
@@ -97,12 +96,6 @@ def see_that_it_hears(host: Host) -> None:
     host.consul.set_status("again", "critical", node="node-9")
     host.installation.expect("10.0.0.1:80")
     host.consul.deregister_node("node-9")
-
-
-def reads(installation: Installation) -> bool:
-    """Whether the registry could be read as a whole, and the cluster has all of it."""
-    report = installation.status()
-    return (report["registries"][REGISTRY]["state"], report["clusters"][CLUSTER]["pending"]) == ("ok", 0)
 
 
 def label(installation: Installation) -> str | None:

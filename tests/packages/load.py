@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.packages.consul import restart_consul
 from tests.packages.serving import Serving
 from tests.packages.site import HOOK_SOCKET, REGISTRY
 from tests.testbed.consul_log import calls_in
@@ -161,7 +162,7 @@ def make_busy(site: Serving) -> list[str]:
     site.consul.register("sick", "sick-1", node="node-1", address=SICK.partition(":")[0], port=8080)
     machine.run("isthmus", "watch-config", REGISTRY, "--handler", "script", "--install")
     machine.write("/etc/consul.d/trace.json", TRACE)
-    site.restart_consul()
+    restart_consul(site.machine, site.consul)
     return [f"10.0.0.{number + 1}:8080" for number in range(STEADY)] + [SICK]
 
 

@@ -6,7 +6,6 @@ and dnf in which everything of dpkg is gone, and in which a package claims what 
 """
 
 import argparse
-import fcntl
 import hashlib
 import os
 import shlex
@@ -14,13 +13,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.testbed.build import cache
+from tests.testbed.build import cache, only_one
 
 HERE = Path(__file__).resolve().parent
 EL8 = HERE / "el8" / "el8-shim.spec"
@@ -58,7 +55,7 @@ class Root:
     def make(self) -> Path:
         """Return the folder, and make it if it is not there; a second one that wants it waits for the first."""
         if not self.folder.is_dir():
-            with _only_one(self.name):
+            with only_one(f"root-{self.name}"):
                 if not self.folder.is_dir():
                     self._make()
         return self.folder
@@ -143,14 +140,6 @@ def mirror() -> str:
         if known and (component, made_by) == ("main", "Packages"):
             return site
     raise RootError("this machine's apt knows of no Debian mirror, which the root folders of tests/packages come from")
-
-
-@contextmanager
-def _only_one(name: str) -> Iterator[None]:
-    cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / f"root-{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def main() -> int:

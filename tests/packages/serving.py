@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.packages.built import build
-from tests.packages.consul import wait_for_consul
 from tests.packages.machine import Done
 from tests.packages.site import Installation
 from tests.packages.versions import build_next
@@ -46,11 +45,6 @@ class Serving(Installation):
             self.machine.wait_for_unit("isthmus")
         return done
 
-    def restart_consul(self) -> None:
-        """Let Consul's user have the group that the installation gave it, and Consul its new configuration."""
-        self.machine.run("systemctl", "restart", "consul")
-        wait_for_consul(self.consul)
-
     def still_works(self) -> None:
         """See a call of a handler be answered, and changes in Consul arrive in the cluster."""
         assert self.call("services").stderr == ""
@@ -63,12 +57,6 @@ class Serving(Installation):
     def is_debian(self) -> bool:
         """Whether dpkg installs here, and not rpm."""
         return self.machine.system.name != "el8"
-
-    def is_settled(self) -> bool:
-        """Tell whether the registry was read, and the cluster has everything."""
-        report = self.status()
-        parts = (*report["registries"].values(), *report["clusters"].values())
-        return all(part["state"] == "ok" and not part.get("pending") for part in parts)
 
     def versions(self) -> tuple[str, str]:
         """Return the version that is installed, with dpkg's two letters for its state, and the one that runs."""

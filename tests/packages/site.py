@@ -111,6 +111,12 @@ class Installation:
         report: Report = json.loads(self.machine.run("isthmus", "status", "-o", "json", user=user).stdout)
         return report
 
+    def is_settled(self) -> bool:
+        """Tell whether the registry was read, and the cluster has everything."""
+        report = self.status()
+        parts = (*report["registries"].values(), *report["clusters"].values())
+        return all(part["state"] == "ok" and not part.get("pending") for part in parts)
+
     def heard(self) -> int:
         """Count the calls of watch handlers that the running agent took and understood."""
         receiver = self.status()["receiver"]

@@ -16,7 +16,6 @@ from tests.packages.host import (
     label,
     names,
     packages,
-    reads,
     restarting,
     see_that_it_hears,
 )
@@ -251,7 +250,7 @@ def test_a_reboot_brings_everything_back_and_writes_nothing(host: Host) -> None:
         machine.reboot()
         wait_for_consul(host.consul)
         machine.wait_for_unit("isthmus")
-        wait_until(lambda: reads(installation), "the registry is read again")
+        wait_until(installation.is_settled, "the registry is read again")
     assert machine.stat("/run/isthmus") == "1775 root:isthmus"
     assert machine.stat(HOOK_SOCKET) == "660 root:isthmus-hook"
     assert machine.stat(CONTROL_SOCKET) == "660 isthmus:isthmus"

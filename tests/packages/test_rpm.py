@@ -2,7 +2,7 @@
 
 from tests.packages.built import build
 from tests.packages.conftest import MakeServing
-from tests.packages.consul import wait_for_consul
+from tests.packages.consul import restart_consul, wait_for_consul
 from tests.packages.machine import Machine
 from tests.packages.site import CREDENTIALS, FILE, HOOK_SOCKET, REGISTRY, STATE
 from tests.packages.versions import NEXT, REFUSED, WHY_REFUSED
@@ -80,7 +80,7 @@ def test_it_serves_as_on_debian_changes_no_file_of_its_own_and_is_back_after_a_b
     site.serve()
     assert machine.stat(HOOK_SOCKET) == "660 root:isthmus-hook"
     machine.run("isthmus", "watch-config", REGISTRY, "--handler", "script", "--install")
-    site.restart_consul()
+    restart_consul(site.machine, site.consul)
     wait_until(lambda: site.heard() > 0, "Consul's handlers call")
     site.still_works()
     for secret in (FILE, f"{CREDENTIALS}/east.kubeconfig", STATE):

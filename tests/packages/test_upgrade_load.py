@@ -33,4 +33,3 @@ def test_an_upgrade_under_load_loses_no_call_and_no_endpoint(make_serving: MakeS
     # The state was migrated.
     assert "starting as after a loss" not in site.machine.journal("isthmus")
     assert "new host" in site.machine.run("isthmus", "history", "orders.mesh.internal", user="isthmus").stdout
-    print(measured)

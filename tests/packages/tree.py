@@ -59,25 +59,19 @@ for root in (library / "site-packages", library):
 
 def make_tree(out: Path | None = None) -> Path:
     """Make the tree, or one more of it, with this project's own script; return its folder."""
-    command = [str(PACKAGING / "tree.sh"), *([str(out)] if out else [])]
-    return Path(_output(command).splitlines()[-1])
+    return Path(output(PACKAGING / "tree.sh", *([out] if out else [])).splitlines()[-1])
 
 
 @functools.cache
 def runtime() -> Path:
     """Return the archive of the runtime, which is built if it is not in the cache."""
-    return Path(_output([str(PACKAGING / "runtime.sh")]).splitlines()[-1])
+    return Path(output(PACKAGING / "runtime.sh").splitlines()[-1])
 
 
-def _output(command: list[str]) -> str:
-    done = subprocess.run(
-        command,
-        env=os.environ | {"PYTHON": sys.executable, "SOURCE_DATE_EPOCH": EPOCH},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return done.stdout
+def output(*command: str | Path, **given: str) -> str:
+    """Run one of the scripts with what it is given, at the fixed time, and return what it prints."""
+    environment = os.environ | {"PYTHON": sys.executable, "SOURCE_DATE_EPOCH": EPOCH, **given}
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def installed(tree: Path, *command: str) -> list[str]:

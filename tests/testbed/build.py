@@ -108,14 +108,14 @@ def binaries() -> Binaries:
 
 
 @contextmanager
-def only_one() -> Iterator[None]:
-    """Let a second build wait for the first, and then find everything done."""
+def only_one(what: str = "testbed") -> Iterator[None]:
+    """Let a second build of something wait for the first, and then find everything done."""
     cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / "lock").open("w") as lock:
+    with (cache() / f"{what}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"testbed: another build holds {cache()}, waiting for it", flush=True)
+            print(f"{what}: another build holds {cache()}, waiting for it", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
